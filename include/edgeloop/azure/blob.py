@@ -1,0 +1,178 @@
+"""Blobs of one container, with the conditions and checksums that Edgeloop relies on.
+
+Azurite refuses API versions newer than it knows unless told otherwise, and Azure Stack Hub speaks 2019-02-02, so the
+version is an argument. Every call carries the two time-outs below; a dead service raises ``UnreachableError``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from edgeloop.errors import ConflictError, NotFoundError, UnreachableError
+
+if TYPE_CHECKING:
+    from azure.storage.blob import ContainerClient
+
+CONNECT_SECONDS = 5
+IDLE_SECONDS = 30
+STACK_HUB_API_VERSION = "2019-02-02"
+"""The newest x-ms-version that Azure Stack Hub and Stack Edge blob endpoints take (Azure Stack Hub storage documentation)."""
+BLOCK_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobItem:
+    """A blob in a listing; ``size`` in bytes, ``etag`` without quotes."""
+
+    name: str
+    size: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobAccount:
+    """Where a storage account answers. ``connection`` is the Airflow connection id that errors name."""
+
+    connection: str
+    connection_string: str
+    api_version: str = ""
+
+    def container(self, name: str) -> BlobContainer:
+        """The container ``name``, made if it is not there."""
+        return BlobContainer(self, name)
+
+
+class BlobContainer:
+    """One container. Safe to use from several threads.
+
+    Raises ``UnreachableError`` when the service does not answer, from every method.
+    """
+
+    def __init__(self, account: BlobAccount, name: str) -> None:
+        from azure.storage.blob import ContainerClient
+
+        extra = {"api_version": account.api_version} if account.api_version else {}
+        self.account, self.name = account, name
+        self._client: ContainerClient = ContainerClient.from_connection_string(
+            account.connection_string,
+            name,
+            connection_timeout=CONNECT_SECONDS,
+            read_timeout=IDLE_SECONDS,
+            retry_total=4,
+            max_single_put_size=BLOCK_BYTES,
+            max_block_size=BLOCK_BYTES,
+            **extra,
+        )
+        self._made = False
+
+    @contextmanager
+    def _errors(self, blob: str) -> Iterator[None]:
+        from azure.core import exceptions
+
+        try:
+            yield
+        except exceptions.ResourceNotFoundError as error:
+            raise NotFoundError(
+                f"There is no blob {self.name}/{blob} in the account behind connection {self.account.connection!r}.",
+                next="Rerun the task that writes it.",
+            ) from error
+        except (exceptions.ResourceExistsError, exceptions.ResourceModifiedError) as error:
+            raise ConflictError(
+                f"Blob {self.name}/{blob} is already there.", left="the blob that is there"
+            ) from error
+        except (exceptions.ServiceRequestError, exceptions.ServiceResponseError) as error:
+            raise UnreachableError(
+                f"The storage account behind connection {self.account.connection!r} did not answer: {error}",
+                left="everything already stored",
+                next=f"Check the endpoint in `airflow connections get {self.account.connection}`, then clear the task.",
+            ) from error
+
+    def ensure(self) -> None:
+        """Make the container if it is not there."""
+        if self._made:
+            return
+        try:
+            with self._errors(""):
+                self._client.create_container()
+        except ConflictError:
+            pass
+        self._made = True
+
+    def put_new(self, name: str, data: bytes, *, metadata: dict[str, str] | None = None) -> None:
+        """Write ``name`` only if it is not there (``If-None-Match: *``); raises ``ConflictError`` if it is."""
+        self.ensure()
+        with self._errors(name):
+            self._client.upload_blob(name, data, overwrite=False, metadata=metadata, validate_content=True)
+
+    def put(self, name: str, data: bytes, *, metadata: dict[str, str] | None = None) -> None:
+        """Write ``name``, replacing what is there."""
+        self.ensure()
+        with self._errors(name):
+            self._client.upload_blob(name, data, overwrite=True, metadata=metadata, validate_content=True)
+
+    def put_stream(self, name: str, data: BinaryIO, size: int, *, sha256: str) -> None:
+        """Stream ``size`` bytes to a blob that must not exist, its sha256 in the metadata, each block checked by MD5."""
+        from azure.storage.blob import ContentSettings
+
+        self.ensure()
+        digest = base64.b64encode(bytes.fromhex(sha256)).decode()
+        with self._errors(name):
+            self._client.upload_blob(
+                name,
+                data,
+                length=size,
+                overwrite=False,
+                metadata={"sha256": sha256, "sha256_base64": digest},
+                content_settings=ContentSettings(content_type="application/octet-stream"),
+                validate_content=True,
+                max_concurrency=2,
+            )
+
+    def get(self, name: str) -> bytes:
+        """The whole blob; raises ``NotFoundError``."""
+        with self._errors(name):
+            return bytes(self._client.download_blob(name).readall())
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """The blob in chunks of at most 4 MiB; raises ``NotFoundError``."""
+        with self._errors(name):
+            yield from self._client.download_blob(name).chunks()
+
+    def digest(self, name: str) -> tuple[int, str]:
+        """Size and sha256 of the stored bytes, by reading them all back."""
+        size, sha256 = 0, hashlib.sha256()
+        for chunk in self.chunks(name):
+            size += len(chunk)
+            sha256.update(chunk)
+        return size, sha256.hexdigest()
+
+    def metadata(self, name: str) -> dict[str, str]:
+        """The blob's metadata; raises ``NotFoundError``."""
+        with self._errors(name):
+            return dict(self._client.get_blob_client(name).get_blob_properties().metadata or {})
+
+    def exists(self, name: str) -> bool:
+        """Whether the blob is there."""
+        self.ensure()
+        with self._errors(name):
+            return bool(self._client.get_blob_client(name).exists())
+
+    def list(self, prefix: str = "") -> Iterator[BlobItem]:
+        """All blobs whose name starts with ``prefix``, in order of name."""
+        self.ensure()
+        with self._errors(prefix):
+            for one in self._client.list_blobs(name_starts_with=prefix or None):
+                yield BlobItem(name=one.name, size=one.size or 0, etag=(one.etag or "").strip('"'))
+
+    def delete(self, name: str) -> None:
+        """Remove the blob; that it is not there is no error."""
+        try:
+            with self._errors(name):
+                self._client.delete_blob(name)
+        except NotFoundError:
+            return

@@ -1,0 +1,256 @@
+"""The pipelines of a folder: loading, what is wrong with which, and the last configuration that was right.
+
+A pipeline that does not validate keeps its DAGs from its last valid configuration: one exception in a stage file would
+turn every DAG of that file stale, running ones included (tried on 3.3.2), so stage files never see an error from here.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from edgeloop.pipeline import Pipeline
+from edgeloop.records import canonical_json, sha256_hex
+from edgeloop.store import Objects
+from edgeloop.errors import ConfigurationError, ConflictError
+
+SPEC = "pipeline.yaml"
+SUITE = "expectations.json"
+SCRIPT = "train.py"
+MAX_FILE_BYTES = 1_000_000
+SHIPPED = (".py", ".json", ".yaml", ".txt", ".md", ".toml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong in a pipeline's folder; ``line`` is 1-based, 0 for the whole file."""
+
+    file: str
+    line: int
+    field: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """``file:line: field: remedy``."""
+        return f"{self.file}:{self.line}: {self.field}: {self.remedy}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A pipeline's folder at one moment: its text files by name, and the model read from them."""
+
+    spec: Pipeline
+    files: tuple[tuple[str, str], ...]
+
+    @property
+    def digest(self) -> str:
+        """The sha256 that a batch pins."""
+        return sha256_hex(self.to_json())
+
+    @property
+    def code_digest(self) -> str:
+        """The sha256 of the Python files: what changes when the training script does."""
+        return sha256_hex(canonical_json([one for one in self.files if one[0].endswith(".py")]))
+
+    def to_json(self) -> bytes:
+        """The snapshot as stored."""
+        return canonical_json({"files": [list(one) for one in self.files]})
+
+    def text(self, name: str) -> str:
+        """The text of one file; raises ``ConfigurationError`` if the pipeline has none of that name."""
+        for known, text in self.files:
+            if known == name:
+                return text
+        raise ConfigurationError(
+            f"Pipeline {self.spec.name} has no {name}.", next=f"Add {name} to the pipeline's folder."
+        )
+
+    def save(self, objects: Objects) -> str:
+        """Store the snapshot under its digest, once; returns the digest."""
+        try:
+            objects.put_new(f"configs/{self.digest}.json", self.to_json())
+        except ConflictError:
+            pass
+        return self.digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalog:
+    """What a folder of pipelines holds: those that may run, and everything that is wrong."""
+
+    pipelines: tuple[Snapshot, ...]
+    problems: tuple[Problem, ...]
+
+    def find(self, name: str) -> Snapshot:
+        """The pipeline ``name``; raises ``ConfigurationError`` if there is none."""
+        for one in self.pipelines:
+            if one.spec.name == name:
+                return one
+        known = ", ".join(one.spec.name for one in self.pipelines) or "none"
+        raise ConfigurationError(f"There is no pipeline {name!r}.", next=f"Choose one of: {known}.")
+
+
+def pipelines_folder() -> Path:
+    """Where pipelines are looked for: ``EDGELOOP_PIPELINES``, else ``include/pipelines`` of this checkout."""
+    return Path(os.environ.get("EDGELOOP_PIPELINES") or Path(__file__).resolve().parents[1] / "pipelines")
+
+
+def last_valid_folder() -> Path:
+    """Where the last valid configuration of each pipeline is kept: ``EDGELOOP_LAST_VALID``, else in AIRFLOW_HOME."""
+    home = os.environ.get("AIRFLOW_HOME") or str(Path.home() / "airflow")
+    return Path(os.environ.get("EDGELOOP_LAST_VALID") or Path(home) / "edgeloop" / "last_valid")
+
+
+def load(folder: Path | None = None, last_valid: Path | None = None) -> Catalog:
+    """Read every pipeline below ``folder``; never raises for what a user wrote."""
+    folder, last_valid = folder or pipelines_folder(), last_valid or last_valid_folder()
+    good: list[Snapshot] = []
+    problems: list[Problem] = []
+    for home in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "_"))):
+        snapshot, wrong = read(home)
+        problems += wrong
+        if snapshot is None:
+            snapshot = _recall(last_valid, home.name)
+        else:
+            _remember(last_valid, snapshot)
+        if snapshot is not None:
+            good.append(snapshot)
+    return Catalog(pipelines=tuple(good), problems=tuple(problems))
+
+
+def read(home: Path) -> tuple[Snapshot | None, list[Problem]]:
+    """One pipeline's folder: its snapshot, or None and what is wrong."""
+    files, problems = _texts(home)
+    texts = dict(files)
+    spec_file = str(home / SPEC)
+    problems += [
+        Problem(file=str(home / name), line=0, field=name, remedy=f"the file is missing; a pipeline needs {name}")
+        for name in (SPEC, SUITE, SCRIPT)
+        if name not in texts and not any(one.file == str(home / name) for one in problems)
+    ]
+    if SPEC not in texts:
+        return None, problems
+    spec, wrong = parse_spec(texts[SPEC], spec_file)
+    problems += wrong
+    if spec is not None and spec.name != home.name:
+        problems.append(
+            Problem(file=spec_file, line=1, field="name", remedy=f"must be the folder's name: 'name: {home.name}'")
+        )
+    if SUITE in texts:
+        problems += _suite_problems(texts[SUITE], str(home / SUITE))
+    if spec is None or problems:
+        return None, problems
+    return Snapshot(spec=spec, files=tuple(files)), []
+
+
+def from_json(raw: bytes) -> Snapshot:
+    """A stored snapshot back."""
+    import json
+
+    files = tuple((name, text) for name, text in json.loads(raw)["files"])
+    spec, problems = parse_spec(dict(files)[SPEC], SPEC)
+    if spec is None:
+        raise ConfigurationError(
+            "A stored pipeline snapshot no longer validates: " + "; ".join(map(str, problems)),
+            next="It was written by another version of Edgeloop; drop the files again to claim them anew.",
+        )
+    return Snapshot(spec=spec, files=files)
+
+
+def parse_spec(text: str, file: str) -> tuple[Pipeline | None, list[Problem]]:
+    """Validate the text of a pipeline.yaml; every problem with its line."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        body = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 0
+        return None, [Problem(file=file, line=line, field="(yaml)", remedy=f"is no YAML: {getattr(error, 'problem', error)}")]
+    if not isinstance(body, dict):
+        return None, [Problem(file=file, line=1, field="(file)", remedy="must be a mapping that starts with 'name:'")]
+    try:
+        return Pipeline.model_validate(body), []
+    except ValidationError as error:
+        return None, [_problem(one, node, file) for one in error.errors()]
+
+
+def _problem(error: Any, node: yaml.Node | None, file: str) -> Problem:
+    where = tuple(part for part in error["loc"])
+    remedy = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":
+        remedy = "is missing; add it"
+    elif error["type"] == "extra_forbidden":
+        remedy = "is no known field; remove it or correct its name"
+    elif "input" in error and isinstance(error["input"], str | int | float | bool):
+        remedy = f"{error['input']!r} will not do: {remedy}"
+    return Problem(file=file, line=_line(node, where), field=".".join(map(str, where)) or "(file)", remedy=remedy)
+
+
+def _line(node: yaml.Node | None, where: tuple[str | int, ...]) -> int:
+    """The 1-based line of a field, or of the nearest section around it."""
+    line = 1
+    for part in where:
+        if isinstance(node, yaml.MappingNode):
+            pairs = [(key, value) for key, value in node.value if key.value == str(part)]
+            if not pairs:
+                return line
+            line, node = pairs[0][0].start_mark.line + 1, pairs[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            return line
+    return line
+
+
+def _texts(home: Path) -> tuple[list[tuple[str, str]], list[Problem]]:
+    files: list[tuple[str, str]] = []
+    problems: list[Problem] = []
+    for path in sorted(home.iterdir()):
+        if not path.is_file() or path.suffix not in SHIPPED:
+            continue
+        try:
+            if path.stat().st_size > MAX_FILE_BYTES:
+                raise ValueError(f"has {path.stat().st_size} bytes; at most {MAX_FILE_BYTES} are shipped with a pipeline")
+            files.append((path.name, path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            problems.append(Problem(file=str(path), line=0, field=path.name, remedy=f"cannot be read: {error}"))
+    return files, problems
+
+
+def _suite_problems(text: str, file: str) -> list[Problem]:
+    import json
+
+    try:
+        body = json.loads(text)
+    except json.JSONDecodeError as error:
+        return [Problem(file=file, line=error.lineno, field="(json)", remedy=f"is no JSON: {error.msg}")]
+    if not isinstance(body, dict) or not isinstance(body.get("expectations"), list):
+        return [Problem(file=file, line=1, field="expectations", remedy="must be a list of {type, kwargs, meta}")]
+    return []
+
+
+def _remember(folder: Path, snapshot: Snapshot) -> None:
+    """Keep the valid snapshot; a folder that cannot be written costs only the fallback, never a DAG."""
+    target = folder / f"{snapshot.spec.name}.json"
+    try:
+        if target.exists() and target.read_bytes() == snapshot.to_json():
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        part = target.with_suffix(f".{os.getpid()}.part")
+        part.write_bytes(snapshot.to_json())
+        part.replace(target)
+    except OSError:
+        return
+
+
+def _recall(folder: Path, name: str) -> Snapshot | None:
+    try:
+        return from_json((folder / f"{name}.json").read_bytes())
+    except (OSError, ValueError, KeyError, ConfigurationError):
+        return None

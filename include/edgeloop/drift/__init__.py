@@ -1,0 +1,1 @@
+"""Accuracy of what devices really predicted, and whether to retrain."""

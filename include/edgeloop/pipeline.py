@@ -1,0 +1,203 @@
+"""What a user brings: pipeline.yaml, read into a validated model, and the snapshot of it that a batch pins.
+
+Every problem names the file, the line, the field and what to write instead, and all problems of a file are told at
+once. The shape of a DAG depends only on ``name``, ``schedules`` and ``rollout.rings``; everything else is read from
+the snapshot that a batch was claimed under, so an edit in the middle changes nothing that runs.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+NAME = r"^[a-z][a-z0-9_]{1,40}$"
+CRON_FIELDS = 5
+
+Name = Annotated[str, Field(pattern=NAME)]
+ConnectionId = Annotated[str, Field(pattern=r"^[\w.-]{1,200}$")]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Part(BaseModel):
+    """Base of every section: no unknown fields, no changes after loading."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(Part):
+    """Where files arrive and when they count as complete."""
+
+    connection: ConnectionId = "edgeloop_share"
+    folder: str = ""
+    pattern: str = "*.csv"
+    exclude: tuple[str, ...] = ("*.part", "*.tmp", ".*")
+    group: str
+    """Regular expression searched in the file's path; its first group names the batch the file belongs to."""
+    quiet_seconds: Annotated[float, Field(ge=0)] = 5.0
+    polls: Annotated[int, Field(ge=2)] = 2
+    poll_seconds: Annotated[float, Field(gt=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _group_is_a_regex(self) -> Self:
+        try:
+            groups = re.compile(self.group).groups
+        except re.error as error:
+            raise ValueError(f"group is no regular expression: {error}") from error
+        if groups != 1:
+            raise ValueError(f"group must hold exactly one (...) that names the batch, it holds {groups}")
+        return self
+
+
+class Columns(Part):
+    """The columns that the loop itself must know."""
+
+    time: str
+    site: str
+    target: str
+    timezone: str = "UTC"
+    """How event times without an offset are read (an IANA name)."""
+
+
+class Site(Part):
+    """A place with one edge device; ``device`` is the Airflow connection of that device."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
+    device: ConnectionId
+
+
+class Feature(Part):
+    """One model input and the range it takes, used for synthetic golden rows."""
+
+    name: str
+    low: float
+    high: float
+
+
+class Model(Part):
+    """What the model predicts and when a prediction counts as right."""
+
+    tolerance: Annotated[float, Field(gt=0)]
+    """A row is right when |prediction - label| < tolerance, in the target's unit."""
+    features: Annotated[tuple[Feature, ...], Field(min_length=1)]
+    domain: str = ""
+    """A pandas query over the source columns; rows outside it are neither trained on nor judged."""
+
+
+class Storage(Part):
+    """The account and containers the pipeline's data, records and prediction logs live in."""
+
+    connection: ConnectionId = "edgeloop_private"
+    container: Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9]|-(?=[a-z0-9])){2,62}$")]
+    predictions: Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9]|-(?=[a-z0-9])){2,62}$")] = "edge"
+
+
+class Training(Part):
+    """The VM, what one training may use there, and what it trains on."""
+
+    connection: ConnectionId = "edgeloop_vm"
+    image: str = "edgeloop/trainer"
+    cpus: Annotated[float, Field(gt=0)] = 1.0
+    memory_mb: Annotated[int, Field(ge=64)] = 2048
+    timeout_minutes: Annotated[float, Field(gt=0)] = 60.0
+    window_months: Annotated[int, Field(ge=1)] = 3
+    holdout_days: Annotated[int, Field(ge=1)] = 14
+    retrain_on: Literal["drift", "new_data"] = "drift"
+    """``drift``: new data trains only while there is no champion; ``new_data``: every new batch trains."""
+    parameters: dict[str, int | float | str | bool] = Field(default_factory=dict)
+
+
+class Registry(Part):
+    """Where model versions are registered and what makes a challenger better."""
+
+    backend: Literal["blob"] = "blob"
+    minimum_gain: Share = 0.0
+    """By how much a challenger's share of right rows must beat the champion's on the same hold-out."""
+
+
+class Image(Part):
+    """How a model becomes an image."""
+
+    registry: ConnectionId = "edgeloop_registry"
+    engine: ConnectionId = "edgeloop_builder"
+    repository: Annotated[str, Field(pattern=r"^[a-z0-9]+(?:[._/-][a-z0-9]+)*$")]
+    base: str = "edgeloop/scorer-base"
+    golden_rows: Annotated[int, Field(ge=1, le=10_000)] = 64
+
+
+class Ring(Part):
+    """Devices that change together; ``approval`` asks a person before the next ring."""
+
+    name: Name
+    sites: Annotated[tuple[str, ...], Field(min_length=1)]
+    approval: bool = False
+
+
+class Rollout(Part):
+    """Which devices change in which order, and what must hold before the next ring."""
+
+    fleet: Literal["ssh_docker"] = "ssh_docker"
+    rings: Annotated[tuple[Ring, ...], Field(min_length=1)]
+    scorer_port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    soak_seconds: Annotated[float, Field(ge=0)] = 30.0
+    approval_hours: Annotated[float, Field(gt=0)] = 4.0
+
+
+class Drift(Part):
+    """When accuracy counts as fallen."""
+
+    interval: Literal["month", "day"] = "month"
+    fall: Share = 0.1
+    """How far below the champion's hold-out accuracy an interval's share of right rows may be."""
+    minimum_rows: Annotated[int, Field(ge=1)] = 500
+
+
+class Schedules(Part):
+    """Cron expressions in UTC."""
+
+    sweep: str = "*/10 * * * *"
+    drift: str = "0 6 * * *"
+
+    @model_validator(mode="after")
+    def _five_fields(self) -> Self:
+        for name in ("sweep", "drift"):
+            if len(getattr(self, name).split()) != CRON_FIELDS:
+                raise ValueError(f"{name} must be a cron expression of five fields, for example '*/10 * * * *'")
+        return self
+
+
+class Pipeline(Part):
+    """A whole pipeline.yaml."""
+
+    name: Name
+    title: str
+    owner: Annotated[str, Field(min_length=1)]
+    residency: Literal["on_premises", "cloud"]
+    source: Source
+    columns: Columns
+    sites: Annotated[tuple[Site, ...], Field(min_length=1)]
+    model: Model
+    storage: Storage
+    training: Training = Training()
+    registry: Registry = Registry()
+    image: Image
+    rollout: Rollout
+    drift: Drift = Drift()
+    schedules: Schedules = Schedules()
+
+    @model_validator(mode="after")
+    def _rings_cover_the_sites(self) -> Self:
+        known = [site.name for site in self.sites]
+        ringed = [site for ring in self.rollout.rings for site in ring.sites]
+        if unknown := sorted(set(ringed) - set(known)):
+            raise ValueError(f"rollout.rings name unknown sites {', '.join(unknown)}; sites are {', '.join(known)}")
+        if twice := sorted({site for site in ringed if ringed.count(site) > 1}):
+            raise ValueError(f"rollout.rings name {', '.join(twice)} more than once; a device belongs to one ring")
+        if missing := sorted(set(known) - set(ringed)):
+            raise ValueError(f"rollout.rings leave out {', '.join(missing)}; add each site to a ring")
+        return self
+
+    def device_of(self, site: str) -> str:
+        """The Airflow connection of the device at ``site``."""
+        return next(one.device for one in self.sites if one.name == site)

@@ -1,0 +1,292 @@
+"""The frozen records that cross rooms, and how each is named.
+
+A record's id is the sha256 of the canonical JSON of its *identity*: the fields that say what went in, never what came
+out or when. So the id is known before the work starts, and "did this already happen?" is one look-up. ``parents`` are
+ids of the records it was made from; following them leads from a device's image back to the files on the share.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+SCHEMA_VERSION = 1
+
+
+def canonical_json(value: object) -> bytes:
+    """Encode ``value`` the one way that digests are computed over: sorted keys, no spaces, UTF-8, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def sha256_hex(data: bytes) -> str:
+    """The lower-case hexadecimal sha256 of ``data``."""
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRef:
+    """A file by name and content; ``path`` is relative to the place the record speaks of, ``size`` in bytes."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Base of all records; subclasses name their kind and the fields that identify them."""
+
+    kind: ClassVar[str]
+    identity: ClassVar[tuple[str, ...]]
+
+    pipeline: str
+    origin: str = "live"
+    """``live``, ``rerun`` or ``backfill``: a rerun or backfill never replaces a newer model."""
+
+    @property
+    def id(self) -> str:
+        """The sha256 of the identity; 64 hexadecimal digits."""
+        body = self.to_dict()
+        return sha256_hex(canonical_json({"kind": self.kind, **{name: body[name] for name in self.identity}}))
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Ids of the records this one was made from."""
+        return ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, field by field; tuples become lists."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_dict(cls, body: dict[str, Any]) -> Self:
+        """Rebuild a record from :meth:`to_dict`; unknown fields raise ``TypeError``."""
+        files = {name: tuple(FileRef(**one) for one in body[name]) for name in ("files", "outputs") if name in body}
+        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in body.items()}
+        return cls(**{**plain, **files})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch(Record):
+    """Files that settled together on the share.
+
+    ``group`` names which files belong together (for the sample: the month); a late or changed file makes a new batch
+    of the same group. ``config`` is the digest of the pipeline snapshot it was claimed under.
+    """
+
+    kind: ClassVar[str] = "batch"
+    identity: ClassVar[tuple[str, ...]] = ("pipeline", "files")
+
+    group: str
+    files: tuple[FileRef, ...]
+    config: str
+    claimed_at: str
+
+    @property
+    def key(self) -> str:
+        """The partition key: readable group first, then enough of the id to be unique."""
+        return f"{self.group}@{self.id[:16]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate(Record):
+    """A batch that was validated with one suite, and where its certified Parquet files are.
+
+    ``files`` are the certified Parquet blobs (path within the pipeline's container), ``set_aside`` source paths with
+    the reason, ``quarantined`` the count of rows written beside the data with their reason. ``event_start`` and
+    ``event_end`` bound the rows' event time, ISO 8601 UTC, end exclusive.
+    """
+
+    kind: ClassVar[str] = "certificate"
+    identity: ClassVar[tuple[str, ...]] = ("batch", "suite")
+
+    batch: str
+    suite: str
+    group: str
+    files: tuple[FileRef, ...] = ()
+    set_aside: tuple[str, ...] = ()
+    rows: int = 0
+    quarantined: int = 0
+    quarantine: str = ""
+    warnings: tuple[str, ...] = ()
+    event_start: str = ""
+    event_end: str = ""
+    config: str = ""
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The batch."""
+        return (self.batch,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset(Record):
+    """The certified batches of one event-time window, fixed once under its partition key.
+
+    ``reason`` is why it was asked for (new data, drift, changed code). Hold-out are the rows from ``holdout_start`` on.
+    """
+
+    kind: ClassVar[str] = "dataset"
+    identity: ClassVar[tuple[str, ...]] = ("pipeline", "files", "window_start", "window_end", "holdout_start")
+
+    files: tuple[FileRef, ...]
+    certificates: tuple[str, ...]
+    window_start: str
+    window_end: str
+    holdout_start: str
+    reason: str = ""
+    config: str = ""
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The certificates."""
+        return self.certificates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRun(Record):
+    """One finished training of a dataset with given code, image and parameters, and what it put out.
+
+    ``code`` and ``image`` are digests, ``parameters`` is canonical JSON. ``outputs`` are blobs in the pipeline's
+    container. ``champion`` is the model id compared with on the same hold-out, or empty.
+    """
+
+    kind: ClassVar[str] = "training_run"
+    identity: ClassVar[tuple[str, ...]] = ("dataset", "code", "image", "parameters", "champion", "forced")
+
+    dataset: str
+    code: str
+    image: str
+    parameters: str
+    champion: str = ""
+    forced: str = ""
+    outputs: tuple[FileRef, ...] = ()
+    metrics: str = ""
+    """Canonical JSON of metrics.json."""
+    seconds: float = 0.0
+    config: str = ""
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The dataset, and the champion it was measured against."""
+        return (self.dataset, self.champion) if self.champion else (self.dataset,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion(Record):
+    """A registered model: the same bytes are the same version, never changed in place."""
+
+    kind: ClassVar[str] = "model"
+    identity: ClassVar[tuple[str, ...]] = ("pipeline", "sha256")
+
+    sha256: str
+    size: int
+    blob: str
+    version: int
+    training_run: str
+    metrics: str
+    tags: tuple[str, ...] = ()
+    """``name=value`` pairs, sorted."""
+    window_end: str = ""
+    config: str = ""
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The training run."""
+        return (self.training_run,)
+
+    @property
+    def key(self) -> str:
+        """The partition key of the packaging run."""
+        return f"v{self.version}@{self.id[:16]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelImage(Record):
+    """A container image proven to answer as the model does, by the digest read back from the registry.
+
+    ``reference`` is ``host/repository@sha256:...``, ``golden`` the blob with golden rows and answers, ``proof`` a
+    canonical JSON of the proof's figures.
+    """
+
+    kind: ClassVar[str] = "image"
+    identity: ClassVar[tuple[str, ...]] = ("model", "base")
+
+    model: str
+    base: str
+    reference: str = ""
+    digest: str = ""
+    golden: str = ""
+    proof: str = ""
+    config: str = ""
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The model."""
+        return (self.model,)
+
+    @property
+    def key(self) -> str:
+        """The stem of the ring partition keys: ``<key>@ring<n>``."""
+        return self.id[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout(Record):
+    """What one ring did with one image: ``outcome`` is ``passed`` or ``restored``, ``devices`` say what serves there."""
+
+    kind: ClassVar[str] = "rollout"
+    identity: ClassVar[tuple[str, ...]] = ("image", "ring", "attempt")
+
+    image: str
+    ring: int
+    attempt: str
+    devices: tuple[str, ...] = ()
+    previous: tuple[str, ...] = ()
+    """``device=reference`` of what served before, for the restore."""
+    outcome: str = ""
+    reason: str = ""
+    approved_by: str = ""
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The image."""
+        return (self.image,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftVerdict(Record):
+    """What was found for one interval of event time, one deployed model and one label watermark.
+
+    ``verdict`` is ``good``, ``fallen`` or ``inconclusive``; ``accuracy`` and ``reference`` are shares of rows within
+    tolerance, ``rows`` how many predictions found their label.
+    """
+
+    kind: ClassVar[str] = "drift_verdict"
+    identity: ClassVar[tuple[str, ...]] = ("pipeline", "interval", "model", "watermark")
+
+    interval: str
+    model: str
+    watermark: str
+    rows: int = 0
+    accuracy: float = 0.0
+    reference: float = 0.0
+    mae: float = 0.0
+    verdict: str = ""
+    reason: str = ""
+    per_site: str = field(default="")
+    """Canonical JSON ``{site: accuracy}``."""
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The model that was judged."""
+        return (self.model,)
+
+
+KINDS: dict[str, type[Record]] = {
+    kind.kind: kind
+    for kind in (Batch, Certificate, Dataset, TrainingRun, ModelVersion, ModelImage, Rollout, DriftVerdict)
+}

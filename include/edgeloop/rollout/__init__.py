@@ -1,0 +1,1 @@
+"""An image onto devices, ring by ring: plan, switch, gate, restore."""

@@ -1,0 +1,1 @@
+"""From files on a share to a Batch: scan, settle, claim."""

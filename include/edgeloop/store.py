@@ -1,0 +1,165 @@
+"""Where records live: immutable blobs, reverse edges, first-wins keys and append-only ledgers.
+
+    records/<kind>/<id>.json      written once; the same identity again is the record that is there
+    edges/<parent>/<kind>/<child> so that "what was made of this?" is one listing
+    keys/<name>/<key>.json        the first writer decides what a key means
+    ledgers/<name>/<seq>.json     appended by compare-and-swap on the sequence number
+
+Everything is written with ``If-None-Match: *`` and decided again on conflict, so two schedulers, a retry and a
+backfill cannot both win.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, cast
+
+from edgeloop.errors import ConflictError, IntegrityError, NotFoundError
+from edgeloop.records import KINDS, SCHEMA_VERSION, Record, canonical_json
+
+R = TypeVar("R", bound=Record)
+SEQUENCE_DIGITS = 8
+LEDGER_TRIES = 50
+
+
+class Listed(Protocol):
+    """An object in a listing."""
+
+    @property
+    def name(self) -> str:
+        """Its full name."""
+        ...
+
+
+class Objects(Protocol):
+    """The object storage a store needs; :class:`edgeloop.azure.blob.BlobContainer` is one."""
+
+    def put_new(self, name: str, data: bytes, *, metadata: dict[str, str] | None = None) -> None:
+        """Write only if absent, else raise ``ConflictError``."""
+        ...
+
+    def get(self, name: str) -> bytes:
+        """Read, or raise ``NotFoundError``."""
+        ...
+
+    def exists(self, name: str) -> bool:
+        """Whether it is there."""
+        ...
+
+    def list(self, prefix: str = "") -> Iterator[Any]:
+        """Everything below a prefix, by name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of a ledger."""
+
+    seq: int
+    body: dict[str, Any]
+
+
+class Store:
+    """Records of one pipeline, in one container."""
+
+    def __init__(self, objects: Objects) -> None:
+        self.objects = objects
+
+    def put(self, record: R) -> R:
+        """Write ``record`` once and return what is stored under its id: this one, or an earlier one of that identity.
+
+        Edges are written after the record and again on every call, so a crash between the two heals at the next try.
+        """
+        name = f"records/{record.kind}/{record.id}.json"
+        body = {"schema": SCHEMA_VERSION, "kind": record.kind, "record": record.to_dict()}
+        stored = record
+        try:
+            self.objects.put_new(name, canonical_json(body))
+        except ConflictError:
+            stored = self.get(type(record), record.id)
+        for parent in stored.parents:
+            self._once(f"edges/{parent}/{stored.kind}/{stored.id}", b"")
+        return stored
+
+    def get(self, kind: type[R], record_id: str) -> R:
+        """The record of that id; raises ``NotFoundError``, or ``IntegrityError`` if it does not hash to its name."""
+        raw = json.loads(self.objects.get(f"records/{kind.kind}/{record_id}.json"))
+        record = cast("R", KINDS[raw["kind"]].from_dict(raw["record"]))
+        if record.id != record_id:
+            raise IntegrityError(
+                f"Record {kind.kind}/{record_id} hashes to {record.id}: it was changed after it was written.",
+                next="Restore the blob from a backup; do not edit records.",
+            )
+        return record
+
+    def find(self, kind: type[R], record_id: str) -> R | None:
+        """The record of that id, or None."""
+        try:
+            return self.get(kind, record_id)
+        except NotFoundError:
+            return None
+
+    def all(self, kind: type[R]) -> list[R]:
+        """Every record of a kind, in order of id."""
+        prefix = f"records/{kind.kind}/"
+        return [self.get(kind, one.name.removeprefix(prefix).removesuffix(".json")) for one in self.objects.list(prefix)]
+
+    def children(self, parent: str, kind: type[R]) -> list[R]:
+        """Records of ``kind`` that name ``parent`` among their parents."""
+        prefix = f"edges/{parent}/{kind.kind}/"
+        return [self.get(kind, one.name.removeprefix(prefix)) for one in self.objects.list(prefix)]
+
+    def fix(self, name: str, key: str, value: str) -> str:
+        """Give ``key`` its meaning once: returns ``value``, or what an earlier writer decided."""
+        if self._once(f"keys/{name}/{key}.json", json.dumps(value).encode()):
+            return value
+        return self.fixed(name, key) or value
+
+    def fixed(self, name: str, key: str) -> str | None:
+        """What ``key`` means, or None while nobody decided."""
+        try:
+            return cast("str", json.loads(self.objects.get(f"keys/{name}/{key}.json")))
+        except NotFoundError:
+            return None
+
+    def keys(self, name: str) -> list[str]:
+        """All keys that were fixed under ``name``."""
+        prefix = f"keys/{name}/"
+        return [one.name.removeprefix(prefix).removesuffix(".json") for one in self.objects.list(prefix)]
+
+    def ledger(self, name: str) -> list[Entry]:
+        """All entries of a ledger, oldest first."""
+        prefix = f"ledgers/{name}/"
+        found = [one.name for one in self.objects.list(prefix)]
+        return [
+            Entry(seq=int(one.removeprefix(prefix).removesuffix(".json")), body=json.loads(self.objects.get(one)))
+            for one in found
+        ]
+
+    def append(self, name: str, decide: Callable[[list[Entry]], dict[str, Any] | None]) -> Entry | None:
+        """Append what ``decide`` makes of the entries so far; None appends nothing.
+
+        When another writer took the number, ``decide`` is asked again with their entry in view.
+        """
+        for _ in range(LEDGER_TRIES):
+            entries = self.ledger(name)
+            body = decide(entries)
+            if body is None:
+                return None
+            seq = entries[-1].seq + 1 if entries else 1
+            if self._once(f"ledgers/{name}/{seq:0{SEQUENCE_DIGITS}d}.json", canonical_json(body)):
+                return Entry(seq=seq, body=body)
+        raise ConflictError(
+            f"Ledger {name} was written by others {LEDGER_TRIES} times in a row.",
+            left="the ledger as the others wrote it",
+            next="Clear the task.",
+        )
+
+    def _once(self, name: str, data: bytes) -> bool:
+        try:
+            self.objects.put_new(name, data)
+        except ConflictError:
+            return False
+        return True

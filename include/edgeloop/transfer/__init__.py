@@ -1,0 +1,1 @@
+"""Files to blob storage: conditional, checked on the way, read back after."""

@@ -1,0 +1,1 @@
+"""From a Batch to a Certificate: the expectation suite, the quarantine, the reasons."""
