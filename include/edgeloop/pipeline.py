@@ -17,6 +17,7 @@ CRON_FIELDS = 5
 
 Name = Annotated[str, Field(pattern=NAME)]
 ConnectionId = Annotated[str, Field(pattern=r"^[\w.-]{1,200}$")]
+ContainerName = Annotated[str, Field(pattern=r"^[a-z0-9](?:-?[a-z0-9])+$", min_length=3, max_length=63)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -89,8 +90,8 @@ class Storage(Part):
     """The account and containers the pipeline's data, records and prediction logs live in."""
 
     connection: ConnectionId = "edgeloop_private"
-    container: Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9]|-(?=[a-z0-9])){2,62}$")]
-    predictions: Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9]|-(?=[a-z0-9])){2,62}$")] = "edge"
+    container: ContainerName
+    predictions: ContainerName = "edge"
 
 
 class Training(Part):
@@ -102,6 +103,8 @@ class Training(Part):
     memory_mb: Annotated[int, Field(ge=64)] = 2048
     timeout_minutes: Annotated[float, Field(gt=0)] = 60.0
     window_months: Annotated[int, Field(ge=1)] = 3
+    minimum_months: Annotated[int, Field(ge=1)] = 3
+    """How many different months the window must hold before anything is trained."""
     holdout_days: Annotated[int, Field(ge=1)] = 14
     retrain_on: Literal["drift", "new_data"] = "drift"
     """``drift``: new data trains only while there is no champion; ``new_data``: every new batch trains."""

@@ -15,11 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-API_PORT = 8080
 WORKER_LOG_PORT = 8793
 TRIGGER_LOG_PORT = 8794
 PORTS_PER_SITE = 100
-"""Distance between the ports of neighbouring sites, so that the demo and the tests can be up at once."""
+"""Distance between the log ports of neighbouring sites, so that the demo and the tests can be up at once."""
 
 USERS: Mapping[str, str] = {"admin": "admin", "oncall": "op"}
 """Login name to SimpleAuthManager role. `op` may clear, trigger and answer gates, but not manage users."""
@@ -39,13 +38,26 @@ class AirflowSecrets:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Slots that tasks share; a deferred task keeps its slot, since the remote machine is busy all the while."""
+
+    name: str
+    slots: int
+    description: str
+
+
+POOLS = (Pool(name="vm_edgeloop_vm", slots=1, description="One training job at a time on the VM of edgeloop_vm"),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AirflowPlan:
     """One site's Airflow: where it lives, what it serves, what it may reach.
 
     Args:
         name: Site name.
-        index: Site index; every port is its base plus 100 times this.
+        index: Site index; the log servers' ports are their base plus 100 times this.
         state: The site's state folder; Airflow's home is `<state>/airflow`.
+        port: Port of the API server and the UI.
         repo: Checkout whose `include/` and `plugins/` are the code that runs.
         sync_uri: SQLAlchemy URI with psycopg2.
         async_uri: SQLAlchemy URI with asyncpg.
@@ -55,6 +67,7 @@ class AirflowPlan:
         extra: Further variables for tasks and DAG files.
         fast: Shorten the time-outs after which Airflow believes that a part is dead (test sites only).
         host: Address the API server binds.
+        pools: Pools made at every start.
         parallelism: LocalExecutor workers, each a forked process of about 50 MB.
     """
 
@@ -62,6 +75,7 @@ class AirflowPlan:
     index: int
     state: Path
     repo: Path
+    port: int
     sync_uri: str = field(repr=False)
     async_uri: str = field(repr=False)
     bin: Path
@@ -70,6 +84,7 @@ class AirflowPlan:
     extra: Mapping[str, str] = field(default_factory=dict, repr=False)
     fast: bool = False
     host: str = "127.0.0.1"
+    pools: tuple[Pool, ...] = POOLS
     parallelism: int = 8
 
     @property
@@ -78,15 +93,14 @@ class AirflowPlan:
         return self.state / "airflow"
 
     @property
-    def port(self) -> int:
-        """Port of the API server and the UI."""
-        return API_PORT + PORTS_PER_SITE * self.index
-
-    @property
-    def ports(self) -> tuple[int, ...]:
-        """Every TCP port that the site's Airflow listens on."""
+    def ports(self) -> Mapping[str, int]:
+        """The TCP port that each listening part listens on."""
         shift = PORTS_PER_SITE * self.index
-        return (self.port, WORKER_LOG_PORT + shift, TRIGGER_LOG_PORT + shift)
+        return {
+            "api-server": self.port,
+            "scheduler": WORKER_LOG_PORT + shift,
+            "triggerer": TRIGGER_LOG_PORT + shift,
+        }
 
     @property
     def url(self) -> str:

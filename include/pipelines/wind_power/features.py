@@ -35,7 +35,7 @@ def derive(signals: Mapping[str, ArrayLike]) -> NDArray[np.float32]:
 
 
 def in_domain(signals: Mapping[str, ArrayLike]) -> NDArray[np.bool_]:
-    """bool [n]: the rows the model answers for: every signal there, the wind blowing, the thermometer alive."""
+    """Mask [n] of the rows the model answers for: every signal there, the wind blowing, the thermometer alive."""
     stacked = np.stack([np.asarray(signals[s], dtype=np.float64) for s in SIGNALS])
     finite = np.isfinite(stacked).all(axis=0)
     with np.errstate(invalid="ignore"):

@@ -1,0 +1,1 @@
+"""Edgeloop's Airflow floor: operators, sensors, triggers and hooks, one module per stage."""

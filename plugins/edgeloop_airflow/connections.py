@@ -1,0 +1,91 @@
+"""The hooks behind Edgeloop's connection types; each can test its connection from the UI."""
+
+from __future__ import annotations
+
+import socket
+
+from airflow.sdk import BaseHook
+
+from edgeloop.errors import ConfigurationError
+
+CONNECT_SECONDS = 5.0
+
+
+def _reach(host: str, port: int, conn_id: str) -> tuple[bool, str]:
+    try:
+        socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        return False, f"{host}:{port} does not answer ({error}). Check host, port and firewall of {conn_id!r}."
+    return True, f"{host}:{port} answers."
+
+
+class SshConnection(BaseHook):
+    """``edgeloop_ssh``: a training VM or an edge device."""
+
+    conn_name_attr = "conn_id"
+    default_conn_name = "edgeloop_vm"
+    conn_type = "edgeloop_ssh"
+    hook_name = "Edgeloop SSH (training VM, edge device)"
+
+    def __init__(self, conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.conn_id = conn_id
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Whether key, host key and address are there and the port answers."""
+        from edgeloop_airflow.hooks import ssh_endpoint
+
+        try:
+            endpoint = ssh_endpoint(self.conn_id)
+        except ConfigurationError as error:
+            return False, str(error)
+        return _reach(endpoint.host, endpoint.port, self.conn_id)
+
+
+class DockerConnection(BaseHook):
+    """``edgeloop_docker``: the engine that builds and proves images."""
+
+    conn_name_attr = "conn_id"
+    default_conn_name = "edgeloop_builder"
+    conn_type = "edgeloop_docker"
+    hook_name = "Edgeloop Docker engine"
+
+    def __init__(self, conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.conn_id = conn_id
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Whether the engine answers a ping."""
+        import docker
+
+        from edgeloop_airflow.hooks import engine_endpoint
+
+        try:
+            docker.DockerClient(base_url=engine_endpoint(self.conn_id).url, timeout=int(CONNECT_SECONDS)).ping()
+        except (ConfigurationError, docker.errors.DockerException) as error:
+            return False, str(error)
+        return True, "The engine answers."
+
+
+class RegistryConnection(BaseHook):
+    """``edgeloop_registry``: where images are pushed and devices pull from."""
+
+    conn_name_attr = "conn_id"
+    default_conn_name = "edgeloop_registry"
+    conn_type = "edgeloop_registry"
+    hook_name = "Edgeloop container registry"
+
+    def __init__(self, conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.conn_id = conn_id
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Whether the registry's port answers."""
+        from edgeloop_airflow.hooks import registry_endpoint
+
+        try:
+            endpoint = registry_endpoint(self.conn_id)
+        except ConfigurationError as error:
+            return False, str(error)
+        host, _, port = endpoint.host.partition(":")
+        return _reach(host, int(port or (80 if endpoint.insecure else 443)), self.conn_id)

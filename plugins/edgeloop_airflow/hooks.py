@@ -1,0 +1,134 @@
+"""From Airflow connections to the endpoints the library takes, and from a pipeline's name to its store.
+
+Secrets are read here, at run, and nowhere else: never in YAML, XCom, trigger arguments or logs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow.sdk import BaseHook
+
+from edgeloop import catalog
+from edgeloop.azure.blob import BlobAccount, BlobContainer
+from edgeloop.catalog import Snapshot
+from edgeloop.containers.endpoint import EngineEndpoint, RegistryEndpoint
+from edgeloop.errors import ConfigurationError
+from edgeloop.ssh.endpoint import Endpoint
+from edgeloop.store import Store
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+
+def share_folder(conn_id: str) -> Path:
+    """The folder behind an ``fs`` connection; raises ``ConfigurationError`` if it names none."""
+    path = BaseHook.get_connection(conn_id).extra_dejson.get("path")
+    if not path:
+        raise _incomplete(conn_id, "extra.path, the folder of the share")
+    return Path(path)
+
+
+def blob_account(conn_id: str) -> BlobAccount:
+    """The storage account behind a ``wasb`` connection with a connection string."""
+    extra = BaseHook.get_connection(conn_id).extra_dejson
+    if not extra.get("connection_string"):
+        raise _incomplete(conn_id, "extra.connection_string of the storage account")
+    return BlobAccount(
+        connection=conn_id, connection_string=extra["connection_string"], api_version=extra.get("api_version", "")
+    )
+
+
+def ssh_endpoint(conn_id: str) -> Endpoint:
+    """The login behind an ``edgeloop_ssh`` connection."""
+    return _endpoint(conn_id, BaseHook.get_connection(conn_id))
+
+
+async def ssh_endpoint_async(conn_id: str) -> Endpoint:
+    """As :func:`ssh_endpoint`, for triggers: the synchronous look-up can deadlock their event loop."""
+    return _endpoint(conn_id, await BaseHook.aget_connection(conn_id))
+
+
+def _endpoint(conn_id: str, connection: Connection) -> Endpoint:
+    extra = connection.extra_dejson
+    if not connection.host or not connection.login:
+        raise _incomplete(conn_id, "host and login")
+    return Endpoint(
+        connection=conn_id,
+        host=connection.host,
+        port=connection.port or 22,
+        user=connection.login,
+        key_file=extra.get("key_file", ""),
+        host_key=extra.get("host_key", ""),
+    )
+
+
+def engine_endpoint(conn_id: str) -> EngineEndpoint:
+    """The Docker engine behind an ``edgeloop_docker`` connection."""
+    host = BaseHook.get_connection(conn_id).host
+    if not host:
+        raise _incomplete(conn_id, "host, for example unix:///var/run/docker.sock")
+    return EngineEndpoint(connection=conn_id, url=host)
+
+
+def registry_endpoint(conn_id: str) -> RegistryEndpoint:
+    """The container registry behind an ``edgeloop_registry`` connection."""
+    connection = BaseHook.get_connection(conn_id)
+    if not connection.host:
+        raise _incomplete(conn_id, "host, for example myregistry.azurecr.io")
+    return RegistryEndpoint(
+        connection=conn_id,
+        host=connection.host,
+        user=connection.login or "",
+        password=connection.password or "",
+        insecure=bool(connection.extra_dejson.get("insecure", False)),
+    )
+
+
+def _incomplete(conn_id: str, missing: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"Connection {conn_id!r} lacks {missing}.",
+        left="nothing was started",
+        next=f"Edit it under Admin > Connections or `airflow connections delete {conn_id}` and add it again.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What a stage's task works with: a pipeline's snapshot, its container and the records in it."""
+
+    snapshot: Snapshot
+    blobs: BlobContainer
+    store: Store
+
+    def at(self, config: str) -> Desk:
+        """The same desk with the snapshot that a record pinned; today's if it pinned none."""
+        if not config or config == self.snapshot.digest:
+            return self
+        pinned = catalog.from_json(self.blobs.get(f"configs/{config}.json"))
+        return Desk(snapshot=pinned, blobs=self.blobs, store=self.store)
+
+
+def desk(pipeline: str) -> Desk:
+    """The desk of a pipeline as its folder reads now (or as it last was valid)."""
+    snapshot = catalog.load().find(pipeline)
+    storage = snapshot.spec.storage
+    blobs = blob_account(storage.connection).container(storage.container)
+    return Desk(snapshot=snapshot, blobs=blobs, store=Store(blobs))
+
+
+async def desk_async(pipeline: str) -> Desk:
+    """As :func:`desk`, for triggers; the connection is awaited, blocking reads run in a thread."""
+    snapshot = (await asyncio.to_thread(catalog.load)).find(pipeline)
+    storage = snapshot.spec.storage
+    extra = (await BaseHook.aget_connection(storage.connection)).extra_dejson
+    account = BlobAccount(
+        connection=storage.connection,
+        connection_string=extra["connection_string"],
+        api_version=extra.get("api_version", ""),
+    )
+    blobs = await asyncio.to_thread(account.container, storage.container)
+    return Desk(snapshot=snapshot, blobs=blobs, store=Store(blobs))
