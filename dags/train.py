@@ -1,0 +1,49 @@
+"""Train: one Airflow DAG per pipeline that trains on the VM, compares with the champion and registers."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, PartitionedAssetTimetable
+
+from edgeloop.pipeline import Pipeline
+from edgeloop_airflow.assets import Assets
+from edgeloop_airflow.dagkit import FORCE, each, settings
+from edgeloop_airflow.registry import RegisterModelOperator
+from edgeloop_airflow.tags import Tag
+from edgeloop_airflow.training import AttachComputeOperator, FixDatasetOperator, TrainOnVMOperator
+
+RUNBOOK = """
+### Purpose
+Fixes the dataset of **{pipeline}** (the certified batches of the trailing window), trains once on the VM behind SSH
+with no network, and registers the model. It becomes a candidate only if it beats the champion on the same hold-out.
+
+### When it fails
+`train` failed: the last lines of the job's log come first. A cut link fails the task while the job lives on; the next
+try attaches to it. The same data, code, image and parameters are never trained twice.
+
+### Rerun
+`airflow dags clear {dag} --partition-key KEY --only-failed -y`. To train anew on the same data, trigger with
+`{{"force": "why"}}`. Marking the task failed, or clearing it, stops the container on the VM.
+"""
+
+
+def build(spec: Pipeline) -> DAG:
+    """The training DAG of one pipeline."""
+    assets = Assets(spec.name)
+    with DAG(
+        schedule=PartitionedAssetTimetable(assets=assets.dataset | assets.retrain),
+        max_active_runs=1,
+        **settings(spec, "train", Tag.TRAIN, runbook=RUNBOOK),
+    ) as dag:
+        dataset = FixDatasetOperator(task_id="fix_dataset", pipeline=spec.name, force=FORCE)
+        compute = AttachComputeOperator(task_id="attach_compute", pipeline=spec.name)
+        train = TrainOnVMOperator(
+            task_id="train", pipeline=spec.name, force=FORCE, execution_timeout=timedelta(minutes=15)
+        )
+        register = RegisterModelOperator(task_id="register", pipeline=spec.name, outlets=[assets.model])
+        dataset >> compute >> train >> register
+    return dag
+
+
+globals().update(each("train", build))

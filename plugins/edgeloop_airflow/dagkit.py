@@ -1,0 +1,74 @@
+"""What the stage files in dags/ share: which pipelines to build, default arguments, and the ``force`` parameter.
+
+A stage file never raises: one exception in a file that loops over pipelines turns every DAG of that file stale, and
+Airflow then stops looking at their running runs (tried on 3.3.2).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Param, get_parsing_context
+
+from edgeloop import catalog
+from edgeloop.pipeline import Pipeline
+from edgeloop_airflow.assets import dag_id
+from edgeloop_airflow.tags import Tag, pipeline_tag
+
+log = logging.getLogger(__name__)
+
+FORCE = "{{ params.force }}"
+"""Templated into every stage operator: a non-empty reason redoes what an earlier run finished."""
+
+
+def each(stage: str, build: Callable[[Pipeline], DAG]) -> dict[str, DAG]:
+    """The DAGs of a stage, by id; at task start only the DAG that the task belongs to.
+
+    A pipeline whose DAG cannot be built is logged and left out; the other pipelines keep theirs.
+    """
+    wanted = get_parsing_context().dag_id
+    dags: dict[str, DAG] = {}
+    for snapshot in catalog.load().pipelines:
+        name = dag_id(snapshot.spec.name, stage)
+        if wanted not in (None, name):
+            continue
+        try:
+            dags[name] = build(snapshot.spec)
+        except Exception:
+            log.exception("DAG %s cannot be built; the other pipelines keep theirs", name)
+    return dags
+
+
+def settings(spec: Pipeline, stage: str, tag: Tag, *, runbook: str, more_tags: tuple[Tag, ...] = ()) -> dict[str, Any]:
+    """The arguments every stage's DAG has in common.
+
+    Retries are on every task: Airflow 3.3.2 marks some tasks failed that resume within seconds of parking.
+    """
+    return {
+        "dag_id": dag_id(spec.name, stage),
+        "dag_display_name": f"{spec.name}: {stage.replace('_', ' ')}",
+        "description": f"{spec.title}: {stage.replace('_', ' ')}",
+        "doc_md": runbook.format(pipeline=spec.name, dag=dag_id(spec.name, stage)),
+        "catchup": False,
+        "auto_register": False,
+        "tags": [Tag.EDGELOOP.value, tag.value, *(one.value for one in more_tags), pipeline_tag(spec.name)],
+        "default_args": {
+            "owner": spec.owner,
+            "retries": 3,
+            "retry_delay": timedelta(seconds=5),
+            "retry_exponential_backoff": True,
+            "max_retry_delay": timedelta(minutes=2),
+            "execution_timeout": timedelta(minutes=30),
+        },
+        "params": {
+            "force": Param(
+                "",
+                type="string",
+                title="Force",
+                description="Why a finished result should be made again; empty uses what is there.",
+            )
+        },
+    }
