@@ -181,7 +181,7 @@ class AirflowApi:
 
     def asset_events(self, asset: str) -> tuple[AssetEvent, ...]:
         """Updates of the asset of that name, oldest first."""
-        params = {"asset_id": self._asset_id(asset), "order_by": "id"}
+        params = {"asset_id": self._asset_id(asset), "order_by": "timestamp"}
         return tuple(records.asset_event(raw) for raw in self.http.items("/assets/events", "asset_events", params))
 
     def _asset_id(self, name: str) -> int:
