@@ -1,0 +1,97 @@
+"""Fixtures shared by all tests: the lab's `test` site, and what hangs on it. Nothing here starts unless a test asks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from edgeloop.azure.blob import BlobAccount, BlobContainer
+    from edgeloop.store import Store
+    from lab.airflow_site import AirflowSite
+    from lab.site import Site
+
+SITE = os.environ.get("EDGELOOP_TEST_SITE", "test")
+LONG_LIVED = ("site", "airflow")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever asks for the site is a system test, and runs after everything that needs no server."""
+    for item in items:
+        if "site" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.system)
+    items.sort(key=lambda item: ("airflow" in getattr(item, "fixturenames", ()), bool(item.get_closest_marker("system"))))
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[Site]:
+    """The `test` site, started from nothing and stopped at the end; it can be up beside the demo's."""
+    import lab
+
+    lab.clean(SITE)
+    try:
+        yield lab.up(SITE)
+    finally:
+        with contextlib.suppress(Exception):
+            _stop_airflow()
+        lab.down(SITE)
+
+
+def _stop_airflow() -> None:
+    from lab.airflow_site import AirflowSite, plan_for
+    from lab.site import load, state_of
+
+    AirflowSite(plan_for(load(state_of(SITE)))).stop()
+
+
+@pytest.fixture(scope="session")
+def blob_account(site: Site) -> BlobAccount:
+    """The site's private storage account, on a real Azurite."""
+    from edgeloop.azure.blob import BlobAccount
+
+    return BlobAccount(connection="edgeloop_private", connection_string=site.blob.private.connection_string)
+
+
+@pytest.fixture
+def container(blob_account: BlobAccount) -> BlobContainer:
+    """A container of this test's own."""
+    return blob_account.container(f"t{uuid.uuid4().hex[:20]}")
+
+
+@pytest.fixture
+def store(container: BlobContainer) -> Store:
+    """An empty store of this test's own."""
+    from edgeloop.store import Store
+
+    return Store(container)
+
+
+@pytest.fixture(scope="session")
+def airflow(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowSite]:
+    """The site's Airflow with shortened heartbeat time-outs, so that a killed part is noticed in seconds."""
+    from lab.airflow_site import AirflowSite, plan_for
+    from lab.connections import environment
+
+    one = AirflowSite(plan_for(site, fast=True, connections=environment(site)))
+    one.start()
+    try:
+        yield one
+    finally:
+        one.stop()
+
+
+@pytest.fixture
+def pipelines_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that the catalog reads instead of include/pipelines."""
+    folder = tmp_path / "pipelines"
+    folder.mkdir()
+    monkeypatch.setenv("EDGELOOP_PIPELINES", str(folder))
+    monkeypatch.setenv("EDGELOOP_LAST_VALID", str(tmp_path / "last_valid"))
+    return folder
