@@ -3,6 +3,7 @@
     EdgeloopError
     ├── ConfigurationError      a pipeline or a connection is wrong; nothing was started
     ├── UnreachableError        a VM, device, share, registry or storage account did not answer in time
+    ├── RemoteCommandError      a command on a VM or device ended badly; it names the exit code and the last lines
     ├── ConflictError           somebody else already holds that name with other content
     ├── NotFoundError           a record, blob or image that must exist does not
     ├── IntegrityError          bytes are not what their digest says
@@ -55,6 +56,10 @@ class ConfigurationError(EdgeloopError):
 
 class UnreachableError(EdgeloopError):
     """A VM, device, share, registry or storage account did not answer within its time-out."""
+
+
+class RemoteCommandError(EdgeloopError):
+    """A command on a VM or device ended with another exit code than 0."""
 
 
 class ConflictError(EdgeloopError):

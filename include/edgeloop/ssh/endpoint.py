@@ -31,7 +31,7 @@ class Endpoint:
             raise ConfigurationError(
                 f"Connection {self.connection!r} pins no host key, so another machine could pose as {self.host}.",
                 left="nothing was connected",
-                next=f"Run `ssh-keyscan -t ed25519 -p {self.port} {self.host}`, compare the fingerprint on the machine's "
+                next=f"Run `ssh-keyscan -t ed25519 -p {self.port} {self.host}`, compare the fingerprint on its "
                 "console, and put 'ssh-ed25519 AAAA...' into the connection's host_key.",
             )
         if not self.key_file:
