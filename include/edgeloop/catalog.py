@@ -6,18 +6,21 @@ turn every DAG of that file stale, running ones included (tried on 3.3.2), so st
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
 
+from edgeloop.errors import ConfigurationError, ConflictError
 from edgeloop.pipeline import Pipeline
 from edgeloop.records import canonical_json, sha256_hex
-from edgeloop.store import Objects
-from edgeloop.errors import ConfigurationError, ConflictError
+
+if TYPE_CHECKING:
+    from edgeloop.store import Objects
 
 SPEC = "pipeline.yaml"
 SUITE = "expectations.json"
@@ -72,10 +75,8 @@ class Snapshot:
 
     def save(self, objects: Objects) -> str:
         """Store the snapshot under its digest, once; returns the digest."""
-        try:
+        with contextlib.suppress(ConflictError):
             objects.put_new(f"configs/{self.digest}.json", self.to_json())
-        except ConflictError:
-            pass
         return self.digest
 
 
@@ -170,7 +171,8 @@ def parse_spec(text: str, file: str) -> tuple[Pipeline | None, list[Problem]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 0
-        return None, [Problem(file=file, line=line, field="(yaml)", remedy=f"is no YAML: {getattr(error, 'problem', error)}")]
+        remedy = f"is no YAML: {getattr(error, 'problem', None) or error}"
+        return None, [Problem(file=file, line=line, field="(yaml)", remedy=remedy)]
     if not isinstance(body, dict):
         return None, [Problem(file=file, line=1, field="(file)", remedy="must be a mapping that starts with 'name:'")]
     try:
@@ -215,11 +217,20 @@ def _texts(home: Path) -> tuple[list[tuple[str, str]], list[Problem]]:
         if not path.is_file() or path.suffix not in SHIPPED:
             continue
         try:
-            if path.stat().st_size > MAX_FILE_BYTES:
-                raise ValueError(f"has {path.stat().st_size} bytes; at most {MAX_FILE_BYTES} are shipped with a pipeline")
-            files.append((path.name, path.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            problems.append(Problem(file=str(path), line=0, field=path.name, remedy=f"cannot be read: {error}"))
+            size = path.stat().st_size
+            text = path.read_text(encoding="utf-8") if size <= MAX_FILE_BYTES else ""
+        except UnicodeDecodeError as error:
+            remedy = f"is no UTF-8 text (byte {error.start} is {error.object[error.start]:#04x}); save it as UTF-8"
+        except OSError as error:
+            remedy = f"cannot be read ({error.strerror}); correct its permissions"
+        else:
+            remedy = ""
+            if size > MAX_FILE_BYTES:
+                remedy = f"has {size} bytes, at most {MAX_FILE_BYTES} are shipped with a pipeline; move it away"
+        if remedy:
+            problems.append(Problem(file=str(path), line=0, field=path.name, remedy=remedy))
+        else:
+            files.append((path.name, text))
     return files, problems
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 SCHEMA_VERSION = 1
+FILE_FIELDS = ("files", "outputs")
 
 
 def canonical_json(value: object) -> bytes:
@@ -64,9 +65,11 @@ class Record:
     @classmethod
     def from_dict(cls, body: dict[str, Any]) -> Self:
         """Rebuild a record from :meth:`to_dict`; unknown fields raise ``TypeError``."""
-        files = {name: tuple(FileRef(**one) for one in body[name]) for name in ("files", "outputs") if name in body}
-        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in body.items()}
-        return cls(**{**plain, **files})
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in body.items()
+        }
+        values |= {name: tuple(FileRef(**one) for one in body[name]) for name in FILE_FIELDS if name in body}
+        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +239,7 @@ class ModelImage(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout(Record):
-    """What one ring did with one image: ``outcome`` is ``passed`` or ``restored``, ``devices`` say what serves there."""
+    """What one ring did with one image: ``outcome`` is ``passed`` or ``restored``, ``devices`` what serves there."""
 
     kind: ClassVar[str] = "rollout"
     identity: ClassVar[tuple[str, ...]] = ("image", "ring", "attempt")

@@ -12,12 +12,14 @@ backfill cannot both win.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from edgeloop.errors import ConflictError, IntegrityError, NotFoundError
 from edgeloop.records import KINDS, SCHEMA_VERSION, Record, canonical_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 R = TypeVar("R", bound=Record)
 SEQUENCE_DIGITS = 8
@@ -80,8 +82,12 @@ class Store:
         except ConflictError:
             stored = self.get(type(record), record.id)
         for parent in stored.parents:
-            self._once(f"edges/{parent}/{stored.kind}/{stored.id}", b"")
+            self.link(parent, stored)
         return stored
+
+    def link(self, parent: str, child: Record) -> None:
+        """Name ``child`` among what was made of ``parent``; :meth:`put` does so for the parents a record names."""
+        self._once(f"edges/{parent}/{child.kind}/{child.id}", b"")
 
     def get(self, kind: type[R], record_id: str) -> R:
         """The record of that id; raises ``NotFoundError``, or ``IntegrityError`` if it does not hash to its name."""
@@ -104,7 +110,8 @@ class Store:
     def all(self, kind: type[R]) -> list[R]:
         """Every record of a kind, in order of id."""
         prefix = f"records/{kind.kind}/"
-        return [self.get(kind, one.name.removeprefix(prefix).removesuffix(".json")) for one in self.objects.list(prefix)]
+        found = [one.name.removeprefix(prefix).removesuffix(".json") for one in self.objects.list(prefix)]
+        return [self.get(kind, one) for one in found]
 
     def children(self, parent: str, kind: type[R]) -> list[R]:
         """Records of ``kind`` that name ``parent`` among their parents."""

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from edgeloop.errors import ConflictError, NotFoundError, UnreachableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from azure.storage.blob import ContainerClient
 
 CONNECT_SECONDS = 5
 IDLE_SECONDS = 30
 STACK_HUB_API_VERSION = "2019-02-02"
-"""The newest x-ms-version that Azure Stack Hub and Stack Edge blob endpoints take (Azure Stack Hub storage documentation)."""
+"""The newest x-ms-version that Azure Stack Hub and Stack Edge blob endpoints take (Azure Stack Hub documentation)."""
 BLOCK_BYTES = 4 * 1024 * 1024
 
 
@@ -56,7 +57,7 @@ class BlobContainer:
     def __init__(self, account: BlobAccount, name: str) -> None:
         from azure.storage.blob import ContainerClient
 
-        extra = {"api_version": account.api_version} if account.api_version else {}
+        extra: dict[str, Any] = {"api_version": account.api_version} if account.api_version else {}
         self.account, self.name = account, name
         self._client: ContainerClient = ContainerClient.from_connection_string(
             account.connection_string,
@@ -82,9 +83,7 @@ class BlobContainer:
                 next="Rerun the task that writes it.",
             ) from error
         except (exceptions.ResourceExistsError, exceptions.ResourceModifiedError) as error:
-            raise ConflictError(
-                f"Blob {self.name}/{blob} is already there.", left="the blob that is there"
-            ) from error
+            raise ConflictError(f"Blob {self.name}/{blob} is already there.", left="the blob that is there") from error
         except (exceptions.ServiceRequestError, exceptions.ServiceResponseError) as error:
             raise UnreachableError(
                 f"The storage account behind connection {self.account.connection!r} did not answer: {error}",
@@ -116,7 +115,7 @@ class BlobContainer:
             self._client.upload_blob(name, data, overwrite=True, metadata=metadata, validate_content=True)
 
     def put_stream(self, name: str, data: BinaryIO, size: int, *, sha256: str) -> None:
-        """Stream ``size`` bytes to a blob that must not exist, its sha256 in the metadata, each block checked by MD5."""
+        """Stream ``size`` bytes to a blob that must not exist, sha256 in the metadata, each block checked by MD5."""
         from azure.storage.blob import ContentSettings
 
         self.ensure()

@@ -1,1 +1,31 @@
-"""Model versions and the promotion ledger."""
+"""Model versions and the promotion ledger: what is registered, what is candidate, what is champion, and why."""
+
+from edgeloop.registry.decision import Decision, compare, may_replace
+from edgeloop.registry.promotions import (
+    candidate,
+    champion,
+    current,
+    is_quarantined,
+    nominate,
+    promote,
+    quarantine,
+    reject,
+)
+from edgeloop.registry.standing import Standing
+from edgeloop.registry.versions import register
+
+__all__ = [
+    "Decision",
+    "Standing",
+    "candidate",
+    "champion",
+    "compare",
+    "current",
+    "is_quarantined",
+    "may_replace",
+    "nominate",
+    "promote",
+    "quarantine",
+    "register",
+    "reject",
+]

@@ -1,0 +1,145 @@
+"""Registering a trained model: its bytes, its version number, its record."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edgeloop.errors import ConflictError, IntegrityError, TrainingFailedError
+from edgeloop.records import ModelVersion, TrainingRun, canonical_json, sha256_hex
+from edgeloop.registry.decision import accuracy_of, not_finite
+from edgeloop.registry.promotions import LEDGER, Change, entry_body
+from edgeloop.registry.standing import REGISTERED, standing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgeloop.store import Entry, Store
+
+MAX_MODEL_BYTES = 2**31 - 1
+"""An ONNX model is one protobuf message, and those end at 2 GiB (protobuf's documented limit)."""
+
+
+class ModelBlobs(Protocol):
+    """Where model bytes go; :class:`edgeloop.azure.blob.BlobContainer` is one."""
+
+    def put_new(self, name: str, data: bytes, *, metadata: dict[str, str] | None = None) -> None:
+        """Write only if absent, else raise ``ConflictError``."""
+        ...
+
+    def digest(self, name: str) -> tuple[int, str]:
+        """Size in bytes and sha256 of what is stored."""
+        ...
+
+
+def register(
+    store: Store,
+    blobs: ModelBlobs,
+    *,
+    pipeline: str,
+    onnx: bytes,
+    training_run: TrainingRun,
+    metrics: Mapping[str, Any],
+    tags: Mapping[str, str] | None = None,
+    window_end: str = "",
+    config: str = "",
+    by: str = "edgeloop",
+) -> ModelVersion:
+    """Store the model and give it the next version number; the same bytes are the same version for ever.
+
+    In this order, each step safe to repeat: the bytes (``models/<sha256>.onnx``, conditional), the ledger entry (whose
+    compare-and-swap decides the number: no gaps, no number twice), the record. A try that died leaves at most bytes or
+    an entry without a record, and the next one completes it. Bytes that another training made before stay that
+    version; the lineage then names both trainings.
+
+    Raises:
+        TrainingFailedError: The ONNX does not load, or a metric is missing, NaN or infinite; nothing was stored.
+        IntegrityError: The blob of that name holds other bytes.
+    """
+    check_metrics(metrics, training_run.id)
+    check_onnx(onnx, training_run.id)
+    sha256 = sha256_hex(onnx)
+    blob = f"models/{sha256}.onnx"
+    _store_bytes(blobs, blob, onnx, sha256)
+    wanted = ModelVersion(
+        pipeline=pipeline,
+        origin=training_run.origin,
+        sha256=sha256,
+        size=len(onnx),
+        blob=blob,
+        version=0,
+        training_run=training_run.id,
+        metrics=canonical_json(dict(metrics)).decode(),
+        tags=tuple(sorted(f"{name}={value}" for name, value in (tags or {}).items())),
+        window_end=window_end,
+        config=config or training_run.config,
+    )
+    version = _number(store, wanted, by)
+    stored = store.put(dataclasses.replace(wanted, version=version))
+    store.link(training_run.id, stored)
+    return stored
+
+
+def check_metrics(metrics: Mapping[str, Any], training_run: str) -> None:
+    """Raise ``TrainingFailedError`` unless there is an accuracy and every number, however deep, is finite."""
+    if bad := not_finite(metrics):
+        raise TrainingFailedError(
+            f"The metrics of training run {training_run[:16]} are not finite: {', '.join(bad)}.",
+            left="nothing was registered; the champion serves on",
+            next="Read the training's log, correct train.py or the data, then clear the train task.",
+        )
+    accuracy_of(metrics, f"Training run {training_run[:16]}")
+
+
+def check_onnx(onnx: bytes, training_run: str) -> None:
+    """Raise ``TrainingFailedError`` unless onnxruntime loads the bytes and finds an input and an output."""
+    import onnxruntime
+
+    problem = ""
+    if not 0 < len(onnx) <= MAX_MODEL_BYTES:
+        problem = f"it has {len(onnx)} bytes; 1 to {MAX_MODEL_BYTES} can be loaded"
+    else:
+        onnxruntime.disable_telemetry_events()
+        try:
+            session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+        except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class but Exception
+            problem = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        else:
+            if not session.get_inputs() or not session.get_outputs():
+                problem = "it has no input or no output"
+    if problem:
+        raise TrainingFailedError(
+            f"The model.onnx of training run {training_run[:16]} cannot be loaded: {problem}.",
+            left="nothing was registered; the champion serves on",
+            next="Correct how train.py writes the model, then clear the train task.",
+        )
+
+
+def _store_bytes(blobs: ModelBlobs, blob: str, onnx: bytes, sha256: str) -> None:
+    try:
+        blobs.put_new(blob, onnx, metadata={"sha256": sha256})
+    except ConflictError:
+        found = blobs.digest(blob)
+        if found != (len(onnx), sha256):
+            raise IntegrityError(
+                f"Blob {blob} holds {found[0]} bytes with sha256 {found[1]}, not what its name says.",
+                left="the blob as it is; nothing was registered",
+                next=f"Find out who wrote {blob}, move it away, then clear the register task.",
+            ) from None
+
+
+def _number(store: Store, model: ModelVersion, by: str) -> int:
+    """The version number of ``model``: the ledger's, or the next one, appended with its entry in one step."""
+    known = 0
+    change = Change(
+        event=REGISTERED, by=by, why="registered after training", evidence=model.training_run, origin=model.origin
+    )
+
+    def decide(entries: list[Entry]) -> dict[str, Any] | None:
+        nonlocal known
+        now = standing(entries)
+        known = now.versions.get(model.id, 0)
+        return None if known else entry_body(change, model.id, now, version=max(now.versions.values(), default=0) + 1)
+
+    entry = store.append(LEDGER, decide)
+    return int(entry.body["version"]) if entry else known
