@@ -39,6 +39,8 @@ class Source(Part):
     quiet_seconds: Annotated[float, Field(ge=0)] = 5.0
     polls: Annotated[int, Field(ge=2)] = 2
     poll_seconds: Annotated[float, Field(gt=0)] = 1.0
+    final_newline: bool = True
+    """A last line without a line end means a half-written file; false for a producer that never writes one."""
 
     @model_validator(mode="after")
     def _group_is_a_regex(self) -> Self:

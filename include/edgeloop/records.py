@@ -118,6 +118,11 @@ class Certificate(Record):
     event_start: str = ""
     event_end: str = ""
     config: str = ""
+    coverage: tuple[str, ...] = ()
+    """``<day> <site> <rows>`` for every UTC day and site with certified rows, sorted: ``2014-01-05 R80711 144``."""
+    claimed_at: str = ""
+    """When the batch was claimed, ISO 8601 UTC: of two certificates of a group the later claim is the newer data."""
+    certified_at: str = ""
 
     @property
     def parents(self) -> tuple[str, ...]:
