@@ -1,4 +1,4 @@
-"""Transport of the REST client: login, one fresh token on 401, retries within a deadline, three time-outs."""
+"""Transport of the REST client: login, a fresh token when one is refused, retries within a deadline, time-outs."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class AirflowHttp:
         if not self._token:
             self._token = self._login()
         answer = self._send(method, f"/api/v2{path}", params=params, body=body)
-        if answer.status_code == HTTPStatus.UNAUTHORIZED:
+        if _stale_token(answer):
             self._token = self._login()
             answer = self._send(method, f"/api/v2{path}", params=params, body=body)
         return self._decoded(method, path, answer)
@@ -129,6 +129,12 @@ class AirflowHttp:
             next=f"check what was asked against {self.url}/docs",
             status=answer.status_code,
         )
+
+
+def _stale_token(answer: httpx.Response) -> bool:
+    # An expired token gets 401; one of other keys (the site was made anew) gets 403 with these words.
+    forbidden = answer.status_code == HTTPStatus.FORBIDDEN and "Invalid JWT token" in answer.text
+    return forbidden or answer.status_code == HTTPStatus.UNAUTHORIZED
 
 
 def _again(method: str, status: int) -> bool:

@@ -6,17 +6,14 @@ import base64
 import json
 import os
 import secrets as random
+import tempfile
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from edgeloop.errors import ConfigurationError
 from lab.airflow_env import USERS, AirflowSecrets
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 FILE = "secrets.json"
-OWNER_ONLY = 0o600
 
 
 def fernet_key() -> str:
@@ -64,25 +61,21 @@ def load_or_create(home: Path) -> AirflowSecrets:
 
 def write_private(target: Path, text: str) -> None:
     """Replace a file in one step; nobody but its owner can read it at any moment."""
-    spare = target.with_name(f".{target.name}.{os.getpid()}")
-    spare.unlink(missing_ok=True)
-    with os.fdopen(os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY), "w") as file:
-        file.write(text)
-    spare.replace(target)
+    _spare(target, text).replace(target)
 
 
 def _publish(made: AirflowSecrets, target: Path) -> None:
-    text = json.dumps(
-        {
-            "fernet_key": made.fernet_key,
-            "jwt_secret": made.jwt_secret,
-            "api_secret": made.api_secret,
-            "passwords": dict(made.passwords),
-        }
-    )
-    spare = target.with_name(f"{target.name}.{os.getpid()}")
-    write_private(spare, text)
+    keys = {"fernet_key": made.fernet_key, "jwt_secret": made.jwt_secret, "api_secret": made.api_secret}
+    spare = _spare(target, json.dumps({**keys, "passwords": dict(made.passwords)}))
     # A hard link never replaces: of two that start at once, the second keeps the first one's keys.
     with suppress(FileExistsError):
         os.link(spare, target)
     spare.unlink()
+
+
+def _spare(target: Path, text: str) -> Path:
+    # mkstemp opens with mode 0600 and a name that no other thread or process has.
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+    return Path(name)

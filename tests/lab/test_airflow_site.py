@@ -195,8 +195,8 @@ def test_a_trigger_with_a_known_run_id_is_the_same_run(api: AirflowApi) -> None:
     assert api.run("lab_gate", "twice").state == "failed"
 
 
-def test_an_expired_token_is_renewed(api: AirflowApi) -> None:
-    """A 401 leads to one fresh login, not to an error."""
+def test_a_refused_token_is_renewed(api: AirflowApi) -> None:
+    """A refused token leads to one fresh login, not to an error."""
     api.http._token = "stale"
     assert api.dags()
 
