@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 
 def share_folder(conn_id: str) -> Path:
     """The folder behind an ``fs`` connection; raises ``ConfigurationError`` if it names none."""
-    path = BaseHook.get_connection(conn_id).extra_dejson.get("path")
+    return _folder(conn_id, BaseHook.get_connection(conn_id))
+
+
+async def share_folder_async(conn_id: str) -> Path:
+    """As :func:`share_folder`, for triggers: the synchronous look-up can deadlock their event loop."""
+    return _folder(conn_id, await BaseHook.aget_connection(conn_id))
+
+
+def _folder(conn_id: str, connection: Connection) -> Path:
+    path = connection.extra_dejson.get("path")
     if not path:
         raise _incomplete(conn_id, "extra.path, the folder of the share")
     return Path(path)

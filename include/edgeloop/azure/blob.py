@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from edgeloop.errors import ConflictError, NotFoundError, UnreachableError
+from edgeloop.errors import ConfigurationError, ConflictError, NotFoundError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,11 @@ class BlobContainer:
             name,
             connection_timeout=CONNECT_SECONDS,
             read_timeout=IDLE_SECONDS,
+            # The SDK's own pause of 15 s and more keeps a task on a dead account for minutes; these four take about 20 s.
             retry_total=4,
+            initial_backoff=1,
+            increment_base=2,
+            random_jitter_range=1,
             max_single_put_size=BLOCK_BYTES,
             max_block_size=BLOCK_BYTES,
             **extra,
@@ -84,6 +88,12 @@ class BlobContainer:
             ) from error
         except (exceptions.ResourceExistsError, exceptions.ResourceModifiedError) as error:
             raise ConflictError(f"Blob {self.name}/{blob} is already there.", left="the blob that is there") from error
+        except exceptions.ClientAuthenticationError as error:
+            raise ConfigurationError(
+                f"The storage account behind connection {self.account.connection!r} refused the key or SAS.",
+                left="everything already stored",
+                next=f"Correct extra.connection_string of {self.account.connection!r}, then clear the task.",
+            ) from error
         except (exceptions.ServiceRequestError, exceptions.ServiceResponseError) as error:
             raise UnreachableError(
                 f"The storage account behind connection {self.account.connection!r} did not answer: {error}",
@@ -130,6 +140,38 @@ class BlobContainer:
                 content_settings=ContentSettings(content_type="application/octet-stream"),
                 validate_content=True,
                 max_concurrency=2,
+            )
+
+    def staged(self, name: str) -> dict[str, int]:
+        """Ids and sizes of the blocks that were sent for ``name`` and not committed; none if there are none."""
+        from azure.storage.blob import BlobBlock
+
+        self.ensure()
+        try:
+            with self._errors(name):
+                _, waiting = self._client.get_blob_client(name).get_block_list("uncommitted")
+        except NotFoundError:
+            return {}
+        blocks: list[BlobBlock] = waiting
+        return {str(one.id): int(one.size or 0) for one in blocks}
+
+    def stage(self, name: str, block: str, data: bytes) -> None:
+        """Send one block, checked by MD5; ids of one blob must have one length."""
+        self.ensure()
+        with self._errors(name):
+            self._client.get_blob_client(name).stage_block(block, data, length=len(data), validate_content=True)
+
+    def commit(self, name: str, blocks: list[str], *, metadata: dict[str, str] | None = None) -> None:
+        """Make the staged ``blocks`` the blob ``name``, only if it is not there; raises ``ConflictError`` if it is."""
+        from azure.core import MatchConditions
+        from azure.storage.blob import BlobBlock
+
+        with self._errors(name):
+            self._client.get_blob_client(name).commit_block_list(
+                [BlobBlock(block_id=one) for one in blocks],
+                metadata=metadata,
+                etag="*",
+                match_condition=MatchConditions.IfMissing,
             )
 
     def get(self, name: str) -> bytes:
