@@ -7,7 +7,7 @@ import json
 import os
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from lab import site as sites
 from lab.errors import LabError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 # Addresses and namespaces are the machine's, whatever folder a site's state is in.
 _MACHINE = Path("/var/lib/edgeloop")
@@ -23,6 +23,7 @@ _FIXED = {"demo": 0, "test": 1}
 _LAST_INDEX = 49  # from 50 on a registry's port would meet another site's blob port
 _SOCKET_PATH_MAX = 100
 _LONGEST_SOCKET = "hosts/R80711/docker.sock"
+MARKER = ".edgeloop-lab"
 VM, BUILDER = "vm", "builder"
 HOST_NUMBERS = {BUILDER: 2, VM: 10, "R80711": 101, "R80721": 102, "R80736": 103}
 
@@ -96,10 +97,27 @@ def resolve(name: str, state: Path | None = None) -> Layout:
     if len(str(folder / _LONGEST_SOCKET)) > _SOCKET_PATH_MAX or re.search(r"\s|,|:", str(folder)):
         what = f"the state folder {folder} cannot hold Unix sockets and mounts: too long, or with blanks, commas or colons"
         raise LabError(what, next="set EDGELOOP_LAB_STATE to a short, plain path")
-    index = _index(name, folder)
-    return Layout(
-        name=name, index=index, state=folder, cache=sites.cache_root().absolute(), ports=ports_for(index, os.environ),
-    )
+    index = _index(name)
+    ports = ports_for(index, os.environ)
+    if "EDGELOOP_LAB_PORT_BASE" not in os.environ:
+        ports = remembered_ports(folder) or ports
+    return Layout(name=name, index=index, state=folder, cache=sites.cache_root().absolute(), ports=ports)
+
+
+def remembered_ports(state: Path) -> Ports | None:
+    """The ports the site last started with, None when it never did."""
+    try:
+        return Ports(**json.loads((state / MARKER).read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def remember(layout: Layout) -> None:
+    """Mark the state folder as the lab's own and keep the ports for those who come without the environment."""
+    layout.state.mkdir(parents=True, exist_ok=True)
+    part = layout.state / f"{MARKER}.part"
+    part.write_text(json.dumps(asdict(layout.ports)))
+    part.replace(layout.state / MARKER)
 
 
 def forget(layout: Layout) -> None:
@@ -117,7 +135,20 @@ def machine_lock() -> Iterator[None]:
         yield
 
 
-def _index(name: str, folder: Path) -> int:
+@contextmanager
+def site_lock(name: str, busy: Callable[[], None]) -> Iterator[None]:
+    """One `up` or `down` of a site at a time; `busy` is called when another one has to end first."""
+    _MACHINE.mkdir(parents=True, exist_ok=True)
+    with (_MACHINE / f".lock-{name}").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            busy()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _index(name: str) -> int:
     if name in _FIXED:
         return _FIXED[name]
     with _numbers() as numbers:
@@ -128,7 +159,6 @@ def _index(name: str, folder: Path) -> int:
                 what = "this machine has as many sites as there are addresses for"
                 raise LabError(what, next="python -m lab clean --site <one that is not needed>")
             numbers[name] = free[0]
-        folder.mkdir(parents=True, exist_ok=True)
         return numbers[name]
 
 

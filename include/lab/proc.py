@@ -19,6 +19,7 @@ class Stat:
     """The fields of /proc/<pid>/stat that tell one process from a later one with the same number."""
 
     pid: int
+    name: str
     state: str
     parent: int
     session: int
@@ -34,7 +35,10 @@ def parse_stat(text: str) -> Stat:
     """Read one line of /proc/<pid>/stat; the command in parentheses may itself hold spaces and parentheses."""
     head, _, tail = text.rpartition(")")
     rest = tail.split()
-    return Stat(pid=int(head.split(" ", 1)[0]), state=rest[0], parent=int(rest[1]), session=int(rest[3]), start=int(rest[19]))
+    pid, _, name = head.partition(" (")
+    return Stat(
+        pid=int(pid), name=name, state=rest[0], parent=int(rest[1]), session=int(rest[3]), start=int(rest[19]),
+    )
 
 
 def stat(pid: int) -> Stat | None:

@@ -1,0 +1,204 @@
+"""A whole site up and down: what is healthy is found, what a killed run left is cleared, the rest is started at once."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab import describe, install, keys, network, ports, probes, processes, users
+from lab import layout as layouts
+from lab import parts as all_parts
+from lab import site as sites
+from lab.errors import LabError
+from lab.layout import BUILDER, VM
+from lab.progress import Silent, told
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from lab.layout import Layout
+    from lab.parts import Part
+    from lab.progress import Progress
+
+_THREADS = 8
+CARRIER = "carrier"
+_WOULD_DO = [
+    "make network namespaces, a bridge and veth pairs for the site",
+    "add the users trainer, edge and historian",
+    "start smbd, Azurite, docker-registry, PostgreSQL, and an sshd and a dockerd for each host",
+]
+
+
+def up(
+    name: str, *, state: Path | None = None, parts: Collection[str] | None = None, progress: Progress | None = None,
+) -> sites.Site:
+    """Start the site, or find it healthy; see lab.up."""
+    tell = progress or Silent()
+    install.require_root("start a site", _WOULD_DO)
+    layout = layouts.resolve(name, state)
+    with layouts.site_lock(name, lambda: tell.begin("turn")):
+        chosen = all_parts.chosen(all_parts.every(layout), parts)
+        found = _healthy(chosen)
+        if len(found) < len(chosen):
+            _check(layout, found)
+        for part in found:
+            tell.end(part, "found", 0.0)
+        layouts.remember(layout)
+        secrets = keys.ensure(layout)
+        users.ensure()
+        _stop_strays(layout)
+        _start({part: chosen[part] for part in chosen if part not in found}, tell)
+        images = _images(layout, tell) if parts is None else _known_images(layout)
+        site = describe.describe(layout, secrets, images)
+        sites.save(site)
+        if parts is None:
+            _carrier(site, tell)
+        return site
+
+
+def down(name: str, *, state: Path | None = None, progress: Progress | None = None) -> None:
+    """Stop everything the site started; see lab.down."""
+    tell = progress or Silent()
+    install.require_root("stop a site", ["stop its processes and remove its network namespaces"])
+    layout = layouts.resolve(name, state)
+    with layouts.site_lock(name, lambda: tell.begin("turn")):
+        _down(layout, tell)
+
+
+def clean(name: str, *, state: Path | None = None, progress: Progress | None = None) -> None:
+    """Stop the site and remove its state; see lab.clean."""
+    tell = progress or Silent()
+    install.require_root("remove a site", ["stop its processes and remove its state folder"])
+    layout = layouts.resolve(name, state)
+    with layouts.site_lock(name, lambda: tell.begin("turn")):
+        if layout.state.exists() and not (layout.state / layouts.MARKER).exists() and any(layout.state.iterdir()):
+            what = f"{layout.state} was not made by the lab"
+            raise LabError(what, left="nothing was removed", next="look into it and remove it by hand")
+        _down(layout, tell)
+        with told(tell, "state", "removed"):
+            if layout.state.exists():
+                shutil.rmtree(layout.state)
+            layouts.forget(layout)
+
+
+def _down(layout: Layout, tell: Progress) -> None:
+    (layout.state / sites.FILE).unlink(missing_ok=True)
+    parts = all_parts.every(layout)
+    known = {record.name for record in processes.every(layout)} | processes.strays(layout)
+    extras = sorted(name for name in known if name.split("-")[0] not in parts)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        # What others started uses the parts, and must end before them; the network ends last.
+        list(pool.map(lambda name: _stop(name, lambda: processes.stop(layout, name), tell), extras))
+        list(pool.map(lambda part: _stop(part.name, part.stop, tell), (p for p in parts.values() if p.needs)))
+        list(pool.map(lambda part: _stop(part.name, part.stop, tell), (p for p in parts.values() if not p.needs)))
+    _stop_strays(layout)
+
+
+def _stop(name: str, stop: object, tell: Progress) -> None:
+    began = time.monotonic()
+    tell.begin(name)
+    try:
+        ran = stop()  # type: ignore[operator]
+    except LabError:
+        tell.end(name, "failed", time.monotonic() - began)
+        raise
+    tell.end(name, "stopped" if ran else "was down", time.monotonic() - began)
+
+
+def _healthy(parts: dict[str, Part]) -> set[str]:
+    if "network" in parts and not parts["network"].healthy():
+        # Without its network nothing else is; what runs all the same is asked again in `start`.
+        return {name for name, part in parts.items() if not part.needs and name != "network" and part.healthy()}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        answers = list(pool.map(lambda part: part.healthy(), parts.values()))
+    return {name for name, answer in zip(parts, answers, strict=True) if answer}
+
+
+def _check(layout: Layout, found: set[str]) -> None:
+    """All that can be known to go wrong, before anything is started."""
+    install.check()
+    before = layouts.remembered_ports(layout.state)
+    if before not in (None, layout.ports) and any(record.running for record in processes.every(layout)):
+        what = f"site {layout.name} is up on other ports: {before}"
+        raise LabError(what, left="it runs on", next=f"python -m lab down --site {layout.name}, then `up` again")
+    network.check_address(layout)
+    ports.check(layout, found)
+
+
+def _stop_strays(layout: Layout) -> None:
+    for name in processes.strays(layout):
+        processes.stop(layout, name)
+
+
+def _start(parts: dict[str, Part], tell: Progress) -> None:
+    """Start `parts`, each as soon as what it stands on is up; raises the first error after the others ended."""
+    waiting = dict(parts)
+    running: dict[Future[None], str] = {}
+    errors: list[BaseException] = []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        while waiting or running:
+            blocked = set(waiting) | set(running.values())
+            ready = [name for name, part in waiting.items() if not blocked.intersection(part.needs)]
+            for name in ready if not errors else ():
+                running[pool.submit(_start_one, waiting.pop(name), tell)] = name
+            if not running:
+                break
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                del running[future]
+                if (error := future.exception()) is not None:
+                    errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+def _start_one(part: Part, tell: Progress) -> None:
+    with told(tell, part.name, "started"):
+        part.start()
+
+
+def _images(layout: Layout, tell: Progress) -> sites.Images:
+    if importlib.util.find_spec("lab.images") is None:
+        return sites.Images()
+    from lab import images
+
+    vm, builder = layout.docker_socket(VM), layout.docker_socket(BUILDER)
+    began = time.monotonic()
+    tell.begin("images")
+    before = probes.engine_images(vm), probes.engine_images(builder)
+    try:
+        made = images.ensure(docker_vm=f"unix://{vm}", docker_builder=f"unix://{builder}", cache=layout.cache)
+    except BaseException:
+        tell.end("images", "failed", time.monotonic() - began)
+        raise
+    found = made.trainer in before[0] and made.scorer_base in before[1]
+    tell.end("images", "found" if found else "started", time.monotonic() - began)
+    return sites.Images(trainer=made.trainer, scorer_base=made.scorer_base)
+
+
+def _known_images(layout: Layout) -> sites.Images:
+    try:
+        return sites.load(layout.state).images
+    except LabError:
+        return sites.Images()
+
+
+def _carrier(site: sites.Site, tell: Progress) -> None:
+    if importlib.util.find_spec("lab.carrier") is None:
+        return
+    with told(tell, CARRIER, "found" if processes.find(site, CARRIER) else "started"):
+        start_carrier(site)
+
+
+def start_carrier(site: sites.Site) -> None:
+    """Start what carries the devices' local shares up to the private account, unless it runs."""
+    path = os.pathsep.join((str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")))
+    environment = {"EDGELOOP_LAB_STATE": str(site.state.parent), "PYTHONPATH": path}
+    argv = [sys.executable, "-m", "lab.carrier", "--site", site.state.name]
+    processes.spawn(site, CARRIER, argv, env=environment)
