@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-WORKER_LOG_PORT = 8793
-TRIGGER_LOG_PORT = 8794
-PORTS_PER_SITE = 100
-"""Distance between the log ports of neighbouring sites, so that the demo and the tests can be up at once."""
+LOG_PORTS_AFTER = 713
+"""From the API's port to the log servers' two: 8080 gives Airflow's own 8793 and 8794, other sites their own pair."""
+
+HIGHEST_PORT = 65535
 
 USERS: Mapping[str, str] = {"admin": "admin", "oncall": "op"}
 """Login name to SimpleAuthManager role. `op` may clear, trigger and answer gates, but not manage users."""
@@ -55,7 +55,7 @@ class AirflowPlan:
 
     Args:
         name: Site name.
-        index: Site index; the log servers' ports are their base plus 100 times this.
+        index: Site index; the site's hosts are 10.77.<index>.*.
         state: The site's state folder; Airflow's home is `<state>/airflow`.
         port: Port of the API server and the UI.
         repo: Checkout whose `include/` and `plugins/` are the code that runs.
@@ -95,12 +95,9 @@ class AirflowPlan:
     @property
     def ports(self) -> Mapping[str, int]:
         """The TCP port that each listening part listens on."""
-        shift = PORTS_PER_SITE * self.index
-        return {
-            "api-server": self.port,
-            "scheduler": WORKER_LOG_PORT + shift,
-            "triggerer": TRIGGER_LOG_PORT + shift,
-        }
+        after = self.port + LOG_PORTS_AFTER
+        logs = after if after < HIGHEST_PORT else self.port - LOG_PORTS_AFTER
+        return {"api-server": self.port, "scheduler": logs, "triggerer": logs + 1}
 
     @property
     def url(self) -> str:
@@ -143,7 +140,6 @@ def environment(plan: AirflowPlan, secrets: AirflowSecrets, inherited: Mapping[s
 
 def settings(plan: AirflowPlan) -> dict[str, str]:
     """Every setting of a site that is no secret and no time-out of the test site."""
-    shift = PORTS_PER_SITE * plan.index
     return {
         "AIRFLOW_HOME": str(plan.home),
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
@@ -170,8 +166,8 @@ def settings(plan: AirflowPlan) -> dict[str, str]:
         "AIRFLOW__LOGGING__NAMESPACE_LEVELS": ",".join(QUIET),
         "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
         # Each site's scheduler and triggerer serve running tasks' logs; two sites share one machine.
-        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(WORKER_LOG_PORT + shift),
-        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(TRIGGER_LOG_PORT + shift),
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(plan.ports["scheduler"]),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(plan.ports["triggerer"]),
         # Not a matter of taste: at the default of 5 s a task that resumes within seconds of parking is failed by
         # the stale `success` of its parking phase (16 of 64 against 0 of 128).
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",

@@ -41,7 +41,8 @@ def test_addresses_follow_the_port_of_the_site() -> None:
     assert got["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == "http://127.0.0.1:8180/execution/"
     assert got["AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT"] == "8893"
     assert got["AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT"] == "8894"
-    assert not set(PLAN.ports.values()) & set(replace(PLAN, index=0, port=8080).ports.values())
+    assert not set(PLAN.ports.values()) & set(replace(PLAN, port=8080).ports.values())
+    assert max(replace(PLAN, port=65000).ports.values()) == 65000
 
 
 def test_both_drivers_reach_the_same_database() -> None:
@@ -112,7 +113,7 @@ def test_only_the_fast_variant_shortens_time_outs() -> None:
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_every_setting_is_known_to_the_installed_airflow(fast: bool) -> None:  # noqa: FBT001
+def test_every_setting_is_known_to_the_installed_airflow(fast: bool) -> None:
     """A misspelt section or option would be ignored silently; each name must exist in the installed version."""
     import airflow
     import yaml
