@@ -28,20 +28,20 @@ def up(
 
     Raises LabError: ports taken (nothing was started), a program missing, a part not healthy by its deadline.
     """
-    from lab import lifecycle  # noqa: PLC0415 - lab.site must stay cheap to import
+    from lab import lifecycle
 
     return lifecycle.up(name, state=state, parts=parts, progress=progress)
 
 
 def down(name: str, *, state: Path | None = None, progress: Progress | None = None) -> None:
     """Stop everything the site called `name` started; its state stays."""
-    from lab import lifecycle  # noqa: PLC0415 - as above
+    from lab import lifecycle
 
     lifecycle.down(name, state=state, progress=progress)
 
 
 def clean(name: str, *, state: Path | None = None, progress: Progress | None = None) -> None:
     """Stop the site called `name` and remove its state."""
-    from lab import lifecycle  # noqa: PLC0415 - as above
+    from lab import lifecycle
 
     lifecycle.clean(name, state=state, progress=progress)

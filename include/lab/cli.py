@@ -80,7 +80,7 @@ def _status(name: str, console: Console) -> int:
     with ThreadPoolExecutor() as pool:
         answers = dict(zip(parts, pool.map(lambda part: part.healthy(), parts.values()), strict=True))
     records = {record.name: record for record in processes.every(layout)}
-    answers |= {extra: records[extra].running for extra in records if extra.split("-")[0] not in parts}
+    answers |= {extra: records[extra].running for extra in records if extra not in all_parts.records(parts)}
     table = Table("part", "state", "pid", "log", title=f"site {name}: 10.77.{layout.index}.0/24, {layout.state}")
     for part, answer in answers.items():
         record = records.get(part)

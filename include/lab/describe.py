@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab import keys, postgres
 from lab import site as sites
@@ -64,7 +64,7 @@ def layout_of(site: sites.Site) -> Layout:
     return Layout(name=site.name, index=site.index, state=site.state, cache=site.cache, ports=ports)
 
 
-def _login(layout: Layout, host: str) -> dict[str, object]:
+def _login(layout: Layout, host: str) -> dict[str, Any]:
     user = user_of(host) or ""
     return {
         "name": host,

@@ -105,7 +105,7 @@ class Machine:
         for folder in ("etc-docker", "home", "docker"):
             (own / folder).mkdir(parents=True, exist_ok=True)
         # The mount point on this machine; the host mounts its own folder over it.
-        os.makedirs("/etc/docker", exist_ok=True)  # noqa: PTH103 - a path of the machine, not of the site
+        Path("/etc/docker").mkdir(parents=True, exist_ok=True)
         if self._user is None:
             return
         entry = pwd.getpwnam(self._user)
@@ -135,7 +135,7 @@ class Machine:
 
     def _booted(self) -> bool:
         first = self.first_pid()
-        return first is not None and os.path.exists(f"/proc/{first}/root/run/booted")  # noqa: PTH110 - /proc magic link
+        return first is not None and Path(f"/proc/{first}/root/run/booted").exists()
 
     def _spawn(self, service: str, argv: list[str]) -> None:
         first = self.first_pid()
@@ -182,6 +182,6 @@ def _remove_cgroups(name: str) -> None:
     for root in (Path("/sys/fs/cgroup") / name, *Path("/sys/fs/cgroup").glob(f"*/{name}")):
         for folder, _, _ in os.walk(root, topdown=False):
             try:
-                os.rmdir(folder)  # noqa: PTH106 - cgroupfs knows rmdir only
+                Path(folder).rmdir()  # cgroupfs removes empty folders only, and one by one
             except OSError:
                 continue

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _MACHINE = Path("/var/lib/edgeloop")
 _FIXED = {"demo": 0, "test": 1}
 _LAST_INDEX = 49  # from 50 on a registry's port would meet another site's blob port
+_BASES = range(1024, 65533)
 _SOCKET_PATH_MAX = 100
 _LONGEST_SOCKET = "hosts/R80711/docker.sock"
 MARKER = ".edgeloop-lab"
@@ -81,7 +82,7 @@ def ports_for(index: int, environment: Mapping[str, str]) -> Ports:
     if base is None:
         step = 100 * index
         return Ports(smb=4445 + step, blob=10000 + step, registry=5000 + step, airflow=8080 + step)
-    if not base.isdigit() or not 1024 <= int(base) <= 65532:  # noqa: PLR2004 - the range of ports
+    if not base.isdigit() or int(base) not in _BASES:
         what = f"EDGELOOP_LAB_PORT_BASE is {base!r}, not a port number"
         raise LabError(what, left="nothing was started", next="give a number from 1024 to 65532; four ports are used")
     first = int(base)
@@ -95,7 +96,7 @@ def resolve(name: str, state: Path | None = None) -> Layout:
         raise LabError(what, next="use up to twelve small letters and digits, a letter first")
     folder = (state or sites.state_of(name)).absolute()
     if len(str(folder / _LONGEST_SOCKET)) > _SOCKET_PATH_MAX or re.search(r"\s|,|:", str(folder)):
-        what = f"the state folder {folder} cannot hold Unix sockets and mounts: too long, or with blanks, commas or colons"
+        what = f"the state folder {folder} cannot hold sockets and mounts: too long, or with blanks, commas or colons"
         raise LabError(what, next="set EDGELOOP_LAB_STATE to a short, plain path")
     index = _index(name)
     ports = ports_for(index, os.environ)

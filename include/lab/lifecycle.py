@@ -1,4 +1,4 @@
-"""A whole site up and down: what is healthy is found, what a killed run left is cleared, the rest is started at once."""
+"""A site up and down: what is healthy is found, what a killed run left is cleared, the rest starts at once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from lab.layout import BUILDER, VM
 from lab.progress import Silent, told
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from lab.layout import Layout
     from lab.parts import Part
@@ -91,24 +92,30 @@ def _down(layout: Layout, tell: Progress) -> None:
     (layout.state / sites.FILE).unlink(missing_ok=True)
     parts = all_parts.every(layout)
     known = {record.name for record in processes.every(layout)} | processes.strays(layout)
-    extras = sorted(name for name in known if name.split("-")[0] not in parts)
+    extras = {name: partial(processes.stop, layout, name) for name in sorted(known - all_parts.records(parts))}
+    # What others started uses the parts, and must end before them; what all stand on ends last.
+    upper = {name: part.stop for name, part in parts.items() if part.needs}
+    lower = {name: part.stop for name, part in parts.items() if not part.needs}
+    errors: list[LabError] = []
     with ThreadPoolExecutor(_THREADS) as pool:
-        # What others started uses the parts, and must end before them; the network ends last.
-        list(pool.map(lambda name: _stop(name, lambda: processes.stop(layout, name), tell), extras))
-        list(pool.map(lambda part: _stop(part.name, part.stop, tell), (p for p in parts.values() if p.needs)))
-        list(pool.map(lambda part: _stop(part.name, part.stop, tell), (p for p in parts.values() if not p.needs)))
+        for floor in (extras, upper, lower):
+            results = pool.map(lambda item: _stop(*item, tell), floor.items())
+            errors += [error for error in results if error is not None]
     _stop_strays(layout)
+    if errors:
+        raise errors[0]
 
 
-def _stop(name: str, stop: object, tell: Progress) -> None:
+def _stop(name: str, stop: Callable[[], bool], tell: Progress) -> LabError | None:
+    """Stop one; an error is returned, for one that does not stop must not keep the rest running."""
     began = time.monotonic()
     tell.begin(name)
     try:
-        ran = stop()  # type: ignore[operator]
-    except LabError:
-        tell.end(name, "failed", time.monotonic() - began)
-        raise
-    tell.end(name, "stopped" if ran else "was down", time.monotonic() - began)
+        how, error = ("stopped" if stop() else "was down"), None
+    except LabError as raised:
+        how, error = "failed", raised
+    tell.end(name, how, time.monotonic() - began)
+    return error
 
 
 def _healthy(parts: dict[str, Part]) -> set[str]:
@@ -159,6 +166,10 @@ def _start(parts: dict[str, Part], tell: Progress) -> None:
 
 
 def _start_one(part: Part, tell: Progress) -> None:
+    # One that only its network kept from answering is well again now.
+    if part.healthy():
+        tell.end(part.name, "found", 0.0)
+        return
     with told(tell, part.name, "started"):
         part.start()
 

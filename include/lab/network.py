@@ -80,7 +80,7 @@ def check_address(layout: Layout) -> None:
         taken = [address["local"] for address in link["addr_info"] if address["local"].startswith(prefix)]
         if taken and link["ifname"] != root_link(layout):
             what = f"interface {link['ifname']} has {taken[0]}, an address of site {layout.name}'s network"
-            raise LabError(what, left="nothing was started", next="use another site name: its network has another number")
+            raise LabError(what, left="nothing was started", next="use another site name: each has its own network")
 
 
 class Network:

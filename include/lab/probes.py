@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.errors import UnhealthyError
@@ -13,6 +12,7 @@ from lab.processes import wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 _TIMEOUT_S = 3.0
 _POLL_S = 0.05

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from lab import proc
@@ -21,6 +20,7 @@ from lab.errors import LabError, MissingToolError, UnhealthyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
 MARK = "EDGELOOP_LAB_PROCESS"
 _POLL_S = 0.02
@@ -60,7 +60,7 @@ class Process:
         return found is not None and not found.dead and found.start == self.start and self.boot == proc.boot()
 
 
-def spawn(  # noqa: PLR0913 - each is a property of the process
+def spawn(
     home: Home,
     name: str,
     argv: Sequence[str],
@@ -99,7 +99,7 @@ def spawn(  # noqa: PLR0913 - each is a property of the process
     log = logs / f"{name}.log"
     try:
         with log.open("ab") as out:
-            child = subprocess.Popen(  # noqa: S603 - the lab's own commands
+            child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment,
                 cwd=cwd or home.state, user=user, start_new_session=True,
             )

@@ -90,9 +90,9 @@ class ShareServer:
         own = layout.home("share")
         for folder in ("private", "lock", "state", "cache", "pid", "ncalrpc"):
             (own / folder).mkdir(parents=True, exist_ok=True)
-        folder = layout.state / "share"
-        folder.mkdir(exist_ok=True)
-        folder.chmod(0o777)
+        served = layout.state / "share"
+        served.mkdir(exist_ok=True)
+        served.chmod(0o777)
         conf = own / "smb.conf"
         conf.write_text(config(layout))
         password = keys.ensure(layout).share_password

@@ -181,11 +181,11 @@ def load(state: Path | str) -> Site:
         what = f"{path} is not JSON: {error}"
         raise LabError(what, left=str(path), next="python -m lab up writes it again") from error
     site = _build(Site, raw, path)
-    assert isinstance(site, Site)  # noqa: S101 - _build returns what it was asked for
+    assert isinstance(site, Site)
     return site
 
 
-def _plain(value: object) -> Any:  # noqa: ANN401 - JSON
+def _plain(value: object) -> Any:
     if is_dataclass(value):
         return {f.name.rstrip("_"): _plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, tuple):
@@ -193,7 +193,7 @@ def _plain(value: object) -> Any:  # noqa: ANN401 - JSON
     return str(value) if isinstance(value, Path) else value
 
 
-def _build(kind: Any, raw: Any, path: Path) -> Any:  # noqa: ANN401 - walks annotations
+def _build(kind: Any, raw: Any, path: Path) -> Any:
     if is_dataclass(kind):
         hints = get_type_hints(kind)
         try:
