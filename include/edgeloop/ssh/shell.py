@@ -20,7 +20,7 @@ from edgeloop.ssh.endpoint import CONNECT_SECONDS, IDLE_SECONDS, KEEPALIVE_SECON
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from paramiko import Channel, PKey, SSHClient
+    from paramiko import Channel, PKey, SSHClient, Transport
 
     from edgeloop.ssh.endpoint import Endpoint
 
@@ -110,11 +110,30 @@ class Shell:
             raise problems.command_failed(self.endpoint, command, done.exit, done.err.strip() or done.text)
         return done
 
+    def dial(self, host: str, port: int) -> Channel:
+        """A TCP connection that the far side makes to ``host``:``port``, to be used like a socket and closed.
+
+        Raises ``ConnectionRefusedError`` when nothing listens there and ``UnreachableError`` when the machine is silent.
+        """
+        from paramiko import ChannelException, SSHException
+
+        try:
+            return self._transport().open_channel(
+                "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=CONNECT_SECONDS
+            )
+        except ChannelException as error:
+            raise ConnectionRefusedError(f"{host}:{port} on {self.endpoint.host}: {error}") from error
+        except (SSHException, EOFError, OSError) as error:
+            raise problems.lost(self.endpoint, error) from error
+
     def _open(self) -> Channel:
+        return self._transport().open_session(window_size=WINDOW_BYTES, timeout=CONNECT_SECONDS)
+
+    def _transport(self) -> Transport:
         transport = self._client.get_transport() if self._client is not None else None
         if transport is None or not transport.is_active():
             raise EOFError("the SSH connection is closed")
-        return transport.open_session(window_size=WINDOW_BYTES, timeout=CONNECT_SECONDS)
+        return transport
 
 
 class _Exchange:
