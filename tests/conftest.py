@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from edgeloop.azure.blob import BlobAccount, BlobContainer
     from edgeloop.store import Store
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 SITE = os.environ.get("EDGELOOP_TEST_SITE", "test")
 LONG_LIVED = ("site", "airflow")
+
+# Importing airflow writes its home; a test run must neither read nor write the user's.
+os.environ["AIRFLOW_HOME"] = str(Path(__file__).resolve().parents[1] / "build" / "airflow")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +16,6 @@ if TYPE_CHECKING:
     from airflow.dag_processing.dagbag import DagBag
 
 ROOT = Path(__file__).resolve().parents[2]
-
-# Importing airflow writes its home; a test run must not write the user's.
-os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="edgeloop-policy-"))
 
 
 @dataclass(frozen=True)

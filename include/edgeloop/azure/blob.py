@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from edgeloop.errors import ConfigurationError, ConflictError, NotFoundError, UnreachableError
@@ -40,7 +40,7 @@ class BlobAccount:
     """Where a storage account answers. ``connection`` is the Airflow connection id that errors name."""
 
     connection: str
-    connection_string: str
+    connection_string: str = field(repr=False)
     api_version: str = ""
 
     def container(self, name: str) -> BlobContainer:

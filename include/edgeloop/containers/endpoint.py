@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class RegistryEndpoint:
     connection: str
     host: str
     user: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
     insecure: bool = False
 
     @property
