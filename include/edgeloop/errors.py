@@ -10,6 +10,7 @@
     ├── ValidationBlockedError  a batch broke a blocking expectation or its budget
     ├── ResidencyError          data marked on_premises was about to leave its private account
     ├── TrainingFailedError     the job on the VM ended badly
+    ├── EngineError             a Docker engine answered that it could not do what was asked
     ├── ProofFailedError        an image does not answer as the registered model does
     └── RolloutFailedError      a ring did not pass; the devices were restored
 
@@ -84,6 +85,10 @@ class ResidencyError(EdgeloopError):
 
 class TrainingFailedError(EdgeloopError):
     """The training job on the VM ended badly."""
+
+
+class EngineError(EdgeloopError):
+    """A Docker engine answered that it could not do what was asked."""
 
 
 class ProofFailedError(EdgeloopError):
