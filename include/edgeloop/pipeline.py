@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -61,6 +62,14 @@ class Columns(Part):
     target: str
     timezone: str = "UTC"
     """How event times without an offset are read (an IANA name)."""
+
+    @model_validator(mode="after")
+    def _timezone_exists(self) -> Self:
+        try:
+            ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"timezone {self.timezone!r} is no IANA name such as Europe/Paris") from error
+        return self
 
 
 class Site(Part):
@@ -166,8 +175,10 @@ class Schedules(Part):
 
     @model_validator(mode="after")
     def _five_fields(self) -> Self:
+        from croniter import croniter
+
         for name in ("sweep", "drift"):
-            if len(getattr(self, name).split()) != CRON_FIELDS:
+            if len(getattr(self, name).split()) != CRON_FIELDS or not croniter.is_valid(getattr(self, name)):
                 raise ValueError(f"{name} must be a cron expression of five fields, for example '*/10 * * * *'")
         return self
 
