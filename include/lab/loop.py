@@ -98,10 +98,12 @@ class Loop:
         floor = beyond.version if beyond else 0
 
         def look() -> ModelVersion | None:
-            for model in (registry.candidate(self.store), registry.champion(self.store)):
-                if model is not None and model.version > floor:
-                    return model
-            return None
+            nominated = [
+                (entry.body["version"], entry.body["model"])
+                for entry in self.store.ledger("promotions")
+                if entry.body["event"] in ("candidate", "champion") and entry.body["version"] > floor
+            ]
+            return self.store.get(ModelVersion, min(nominated)[1]) if nominated else None
 
         return self._wait(look, f"a model beyond version {floor}", seconds)
 

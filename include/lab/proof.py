@@ -141,6 +141,21 @@ def device(one: Device, spec: Pipeline, pushed: ModelImage, onnx: bytes) -> str:
     return f"{one.name} runs the digest, {ROWS} fresh rows answered byte for byte"
 
 
+def served(predictions: BlobContainer, spec: Pipeline, version: ModelVersion) -> str:
+    """A model that was replaced did serve: each device's own log, in blob storage, holds answers of it."""
+    counts = []
+    for place in spec.sites:
+        lines = (
+            line
+            for blob in predictions.list(f"{place.name}/predictions/")
+            for line in predictions.get(blob.name).decode().splitlines()
+        )
+        count = sum(json.loads(line)["sha256"] == version.sha256 for line in lines)
+        _hold(count, f"the log of {place.name} holds no answer of v{version.version}")
+        counts.append(f"{place.name} {count}")
+    return f"answers of v{version.version} in the devices' logs: {', '.join(counts)}"
+
+
 def verdict(
     site: Site, spec: Pipeline, predictions: BlobContainer, judged: DriftVerdict, version: ModelVersion
 ) -> str:
