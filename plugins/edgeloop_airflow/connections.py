@@ -61,9 +61,13 @@ class DockerConnection(BaseHook):
         from edgeloop_airflow.hooks import engine_endpoint
 
         try:
-            docker.DockerClient(base_url=engine_endpoint(self.conn_id).url, timeout=int(CONNECT_SECONDS)).ping()
-        except (ConfigurationError, docker.errors.DockerException) as error:
+            endpoint = engine_endpoint(self.conn_id)
+        except ConfigurationError as error:
             return False, str(error)
+        try:
+            docker.DockerClient(base_url=endpoint.url, timeout=int(CONNECT_SECONDS)).ping()
+        except docker.errors.DockerException as error:
+            return False, f"{endpoint.url} does not answer ({error}). Check the engine and host of {self.conn_id!r}."
         return True, "The engine answers."
 
 

@@ -1,0 +1,106 @@
+"""Testing a connection from the UI: what answers, what does not, and what the person is told to check."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from edgeloop_airflow.connections import DockerConnection, RegistryConnection, SshConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+KEYS = {"key_file": "/keys/id", "host_key": "ssh-ed25519 AAAA"}
+
+Define = Callable[..., None]
+
+
+@pytest.fixture
+def define(monkeypatch: pytest.MonkeyPatch) -> Define:
+    """Defines an Airflow connection as the lab does: by an environment variable."""
+
+    def _define(conn_id: str, **fields: Any) -> None:
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
+
+    return _define
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    """A port of this machine that answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def silent() -> int:
+    """A port of this machine that refuses."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def test_a_machine_that_answers(define: Define, listening: int) -> None:
+    """Key, host key and an open port are enough to say yes."""
+    define("vm1", conn_type="edgeloop_ssh", host="127.0.0.1", port=listening, login="trainer", extra=KEYS)
+    assert SshConnection("vm1").test_connection() == (True, f"127.0.0.1:{listening} answers.")
+
+
+def test_a_machine_that_does_not_answer(define: Define, silent: int) -> None:
+    """The message names the connection, host and port, and what to check."""
+    define("vm1", conn_type="edgeloop_ssh", host="127.0.0.1", port=silent, login="trainer", extra=KEYS)
+    ok, message = SshConnection("vm1").test_connection()
+    assert not ok
+    assert all(part in message for part in ("vm1", f"127.0.0.1:{silent}", "firewall"))
+
+
+def test_a_machine_without_a_pinned_host_key_is_refused(define: Define, listening: int) -> None:
+    """An unpinned login is refused before anything is connected, with the command that fixes it."""
+    define("vm1", conn_type="edgeloop_ssh", host="127.0.0.1", port=listening, login="t", extra={"key_file": "/k"})
+    ok, message = SshConnection("vm1").test_connection()
+    assert not ok
+    assert f"ssh-keyscan -t ed25519 -p {listening} 127.0.0.1" in message
+
+
+def test_a_machine_without_a_key_is_refused(define: Define, listening: int) -> None:
+    """Passwords are no way in."""
+    define("vm1", conn_type="edgeloop_ssh", host="127.0.0.1", port=listening, login="t", extra={"host_key": "x"})
+    ok, message = SshConnection("vm1").test_connection()
+    assert not ok
+    assert "key_file" in message
+
+
+def test_an_engine_that_is_not_there(define: Define, tmp_path: Path) -> None:
+    """A missing engine socket is an answer, not a traceback, and names the connection."""
+    define("builder1", conn_type="edgeloop_docker", host=f"unix://{tmp_path}/no.sock")
+    ok, message = DockerConnection("builder1").test_connection()
+    assert not ok
+    assert "builder1" in message
+
+
+def test_an_engine_without_an_address(define: Define) -> None:
+    """An empty host says what belongs there."""
+    define("builder1", conn_type="edgeloop_docker")
+    ok, message = DockerConnection("builder1").test_connection()
+    assert not ok
+    assert "unix:///" in message
+
+
+@pytest.mark.parametrize("insecure", [True, False])
+def test_a_registry_that_answers(define: Define, listening: int, insecure: bool) -> None:
+    """Host and port as image references begin, plain or with TLS."""
+    define("reg1", conn_type="edgeloop_registry", host=f"127.0.0.1:{listening}", extra={"insecure": insecure})
+    assert RegistryConnection("reg1").test_connection()[0]
+
+
+def test_a_registry_that_does_not_answer(define: Define, silent: int) -> None:
+    """The message names the connection and the address."""
+    define("reg1", conn_type="edgeloop_registry", host=f"127.0.0.1:{silent}", extra={"insecure": True})
+    ok, message = RegistryConnection("reg1").test_connection()
+    assert not ok
+    assert "reg1" in message
+    assert f"127.0.0.1:{silent}" in message

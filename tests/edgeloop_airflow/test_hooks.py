@@ -1,0 +1,119 @@
+"""From Airflow connections to endpoints: what is read, what is missing, and that secrets stay where they belong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from edgeloop.errors import ConfigurationError
+from edgeloop_airflow import hooks
+
+if TYPE_CHECKING:
+    from edgeloop.azure.blob import BlobAccount
+
+PIPELINES = Path(__file__).resolve().parents[2] / "include" / "pipelines"
+SECRET = "c2VjcmV0LWtleQ=="
+ACCOUNT = f"DefaultEndpointsProtocol=http;AccountName=hub;AccountKey={SECRET};BlobEndpoint=http://127.0.0.1:9/hub;"
+
+
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One connection of each kind, complete."""
+    vm = {"key_file": "/keys/vm", "host_key": "ssh-ed25519 AAAA"}
+    registry = {"login": "puller", "password": SECRET, "extra": {"insecure": True}}
+    for conn_id, fields in {
+        "share1": {"conn_type": "fs", "extra": {"path": str(tmp_path)}},
+        "blob1": {"conn_type": "wasb", "extra": {"connection_string": ACCOUNT, "api_version": "2019-02-02"}},
+        "vm1": {"conn_type": "edgeloop_ssh", "host": "10.0.0.4", "login": "trainer", "extra": vm},
+        "builder1": {"conn_type": "edgeloop_docker", "host": "unix:///run/docker.sock"},
+        "reg1": {"conn_type": "edgeloop_registry", "host": "10.0.0.1:5000", **registry},
+        "bare": {"conn_type": "generic"},
+    }.items():
+        _set(monkeypatch, conn_id, fields)
+
+
+def _set(monkeypatch: pytest.MonkeyPatch, conn_id: str, fields: dict[str, Any]) -> None:
+    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
+
+
+@pytest.mark.usefixtures("connections")
+def test_every_kind_becomes_its_endpoint(tmp_path: Path) -> None:
+    """Address, login and options arrive where the library reads them; SSH falls back to port 22."""
+    assert hooks.share_folder("share1") == tmp_path
+    assert hooks.blob_account("blob1").api_version == "2019-02-02"
+    vm = hooks.ssh_endpoint("vm1")
+    assert (vm.connection, vm.host, vm.port, vm.user) == ("vm1", "10.0.0.4", 22, "trainer")
+    assert (vm.key_file, vm.host_key) == ("/keys/vm", "ssh-ed25519 AAAA")
+    assert hooks.engine_endpoint("builder1").url == "unix:///run/docker.sock"
+    registry = hooks.registry_endpoint("reg1")
+    assert (registry.url, registry.user, registry.password) == ("http://10.0.0.1:5000", "puller", SECRET)
+
+
+@pytest.mark.usefixtures("connections")
+def test_triggers_read_the_same_as_tasks(tmp_path: Path) -> None:
+    """The awaited look-ups give what the blocking ones give."""
+
+    async def read() -> tuple[object, object]:
+        return await hooks.ssh_endpoint_async("vm1"), await hooks.share_folder_async("share1")
+
+    assert asyncio.run(read()) == (hooks.ssh_endpoint("vm1"), tmp_path)
+
+
+@pytest.mark.usefixtures("connections")
+@pytest.mark.parametrize(
+    ("read", "missing"),
+    [
+        (hooks.share_folder, "extra.path"),
+        (hooks.blob_account, "extra.connection_string"),
+        (hooks.ssh_endpoint, "host and login"),
+        (hooks.engine_endpoint, "unix:///"),
+        (hooks.registry_endpoint, "azurecr.io"),
+    ],
+)
+def test_an_incomplete_connection_says_what_is_missing(read: Any, missing: str) -> None:
+    """The error names the connection, the missing part, and where to put it."""
+    with pytest.raises(ConfigurationError) as caught:
+        read("bare")
+    text = str(caught.value)
+    assert all(part in text for part in ("'bare'", missing, "Admin > Connections"))
+
+
+@pytest.mark.usefixtures("connections")
+def test_no_secret_shows_in_the_text_of_an_endpoint() -> None:
+    """Endpoints end up in logs and tracebacks; keys and passwords do not."""
+    for endpoint in (hooks.blob_account("blob1"), hooks.registry_endpoint("reg1")):
+        assert SECRET not in repr(endpoint)
+        assert SECRET not in str(endpoint)
+
+
+@pytest.mark.usefixtures("pipelines_folder")
+def test_an_unknown_pipeline_is_told_with_the_known_ones(pipelines_folder: Path) -> None:
+    """A typing error in a pipeline's name shows what can be chosen."""
+    shutil.copytree(PIPELINES / "wind_power", pipelines_folder / "wind_power")
+    with pytest.raises(ConfigurationError, match="Choose one of: wind_power"):
+        hooks.desk("wind_pwoer")
+
+
+@pytest.mark.system
+def test_a_record_is_read_with_the_configuration_it_pinned(
+    blob_account: BlobAccount, pipelines_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edit of pipeline.yaml in the middle changes nothing for what was claimed before it."""
+    home = pipelines_folder / "wind_power"
+    shutil.copytree(PIPELINES / "wind_power", home)
+    account = {"conn_type": "wasb", "extra": {"connection_string": blob_account.connection_string}}
+    _set(monkeypatch, "edgeloop_private", account)
+    before = hooks.desk("wind_power")
+    pinned = before.snapshot.save(before.blobs)
+    spec = home / "pipeline.yaml"
+    spec.write_text(spec.read_text("utf-8").replace("tolerance: 51.0", "tolerance: 99.0"), encoding="utf-8")
+    now = hooks.desk("wind_power")
+    assert now.snapshot.spec.model.tolerance == pytest.approx(99.0)
+    assert now.at(pinned).snapshot.spec.model.tolerance == pytest.approx(51.0)
+    assert now.at("") is now
+    assert asyncio.run(hooks.desk_async("wind_power")).snapshot.digest == now.snapshot.digest
