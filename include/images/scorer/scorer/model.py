@@ -12,7 +12,7 @@ import numpy as np
 
 # The wheel holds a telemetry client that starts with the import; a device must talk to nobody.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-import onnxruntime as ort  # noqa: E402
+import onnxruntime as ort
 
 if TYPE_CHECKING:
     from pathlib import Path
