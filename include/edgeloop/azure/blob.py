@@ -23,6 +23,7 @@ CONNECT_SECONDS = 5
 IDLE_SECONDS = 30
 STACK_HUB_API_VERSION = "2019-02-02"
 """The newest x-ms-version that Azure Stack Hub and Stack Edge blob endpoints take (Azure Stack Hub documentation)."""
+REFUSED = (401, 403)
 BLOCK_BYTES = 4 * 1024 * 1024
 
 
@@ -88,17 +89,19 @@ class BlobContainer:
             ) from error
         except (exceptions.ResourceExistsError, exceptions.ResourceModifiedError) as error:
             raise ConflictError(f"Blob {self.name}/{blob} is already there.", left="the blob that is there") from error
-        except exceptions.ClientAuthenticationError as error:
-            raise ConfigurationError(
-                f"The storage account behind connection {self.account.connection!r} refused the key or SAS.",
-                left="everything already stored",
-                next=f"Correct extra.connection_string of {self.account.connection!r}, then clear the task.",
-            ) from error
         except (exceptions.ServiceRequestError, exceptions.ServiceResponseError) as error:
             raise UnreachableError(
                 f"The storage account behind connection {self.account.connection!r} did not answer: {error}",
                 left="everything already stored",
                 next=f"Check the endpoint in `airflow connections get {self.account.connection}`, then clear the task.",
+            ) from error
+        except exceptions.HttpResponseError as error:
+            if error.status_code not in REFUSED:
+                raise
+            raise ConfigurationError(
+                f"The storage account behind connection {self.account.connection!r} refused the key or SAS.",
+                left="everything already stored",
+                next=f"Correct extra.connection_string of {self.account.connection!r}, then clear the task.",
             ) from error
 
     def ensure(self) -> None:
@@ -170,7 +173,6 @@ class BlobContainer:
             self._client.get_blob_client(name).commit_block_list(
                 [BlobBlock(block_id=one) for one in blocks],
                 metadata=metadata,
-                etag="*",
                 match_condition=MatchConditions.IfMissing,
             )
 
