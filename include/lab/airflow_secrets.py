@@ -7,7 +7,6 @@ import json
 import os
 import secrets as random
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from edgeloop.errors import ConfigurationError
@@ -42,7 +41,7 @@ def load_or_create(home: Path) -> AirflowSecrets:
     home.mkdir(parents=True, exist_ok=True)
     target = home / FILE
     if not target.exists():
-        _publish(fresh(), target)
+        publish(target, _text(fresh()))
     try:
         held = json.loads(target.read_text())
         return AirflowSecrets(
@@ -64,13 +63,22 @@ def write_private(target: Path, text: str) -> None:
     _spare(target, text).replace(target)
 
 
-def _publish(made: AirflowSecrets, target: Path) -> None:
-    keys = {"fernet_key": made.fernet_key, "jwt_secret": made.jwt_secret, "api_secret": made.api_secret}
-    spare = _spare(target, json.dumps({**keys, "passwords": dict(made.passwords)}))
-    # A hard link never replaces: of two that start at once, the second keeps the first one's keys.
-    with suppress(FileExistsError):
+def publish(target: Path, text: str) -> bool:
+    """Make a file that only its owner can read, whole or not at all; False when one is there, which is left."""
+    spare = _spare(target, text)
+    try:
+        # A hard link never replaces: of two that come at once, the second leaves the first one's file.
         os.link(spare, target)
-    spare.unlink()
+    except FileExistsError:
+        return False
+    finally:
+        spare.unlink()
+    return True
+
+
+def _text(made: AirflowSecrets) -> str:
+    keys = {"fernet_key": made.fernet_key, "jwt_secret": made.jwt_secret, "api_secret": made.api_secret}
+    return json.dumps({**keys, "passwords": dict(made.passwords)})
 
 
 def _spare(target: Path, text: str) -> Path:
