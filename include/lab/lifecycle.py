@@ -92,14 +92,17 @@ def _down(layout: Layout, tell: Progress) -> None:
     (layout.state / sites.FILE).unlink(missing_ok=True)
     parts = all_parts.every(layout)
     known = {record.name for record in processes.every(layout)} | processes.strays(layout)
-    extras = {name: partial(processes.stop, layout, name) for name in sorted(known - all_parts.records(parts))}
+    extras: dict[str, Callable[[], bool]] = {
+        name: partial(processes.stop, layout, name) for name in sorted(known - all_parts.records(parts))
+    }
     # What others started uses the parts, and must end before them; what all stand on ends last.
     upper = {name: part.stop for name, part in parts.items() if part.needs}
     lower = {name: part.stop for name, part in parts.items() if not part.needs}
     errors: list[LabError] = []
+    floors: tuple[dict[str, Callable[[], bool]], ...] = (extras, upper, lower)
     with ThreadPoolExecutor(_THREADS) as pool:
-        for floor in (extras, upper, lower):
-            results = pool.map(lambda item: _stop(*item, tell), floor.items())
+        for floor in floors:
+            results = pool.map(lambda item: _stop(item[0], item[1], tell), floor.items())
             errors += [error for error in results if error is not None]
     _stop_strays(layout)
     if errors:

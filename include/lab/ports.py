@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,12 +74,9 @@ def holder(port: int) -> int:
     """The pid that listens on `port` in this network namespace, 0 when it cannot be seen."""
     tables = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]
     inodes = set().union(*(listening_inodes(table.read_text(), port) for table in tables if table.exists()))
+    wanted_links = {f"socket:[{inode}]" for inode in inodes}
     for found in proc.every():
-        try:
-            links = [str(entry.readlink()) for entry in Path(f"/proc/{found.pid}/fd").iterdir()]
-        except OSError:
-            continue
-        if any((match := re.fullmatch(r"socket:\[(\d+)\]", link)) and match[1] in inodes for link in links):
+        if wanted_links.intersection(proc.open_files(found.pid)):
             return found.pid
     return 0
 
