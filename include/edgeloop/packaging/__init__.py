@@ -1,1 +1,1 @@
-"""From a model version to an image that was proven to answer as the model does."""
+"""From a registered model to a proven, pushed image."""

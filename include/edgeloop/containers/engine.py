@@ -1,0 +1,305 @@
+"""A Docker engine: what is on it, loading and pushing images, and containers that are asked from inside.
+
+Three time-outs hold: CONNECT_SECONDS to find the engine at all, IDLE_SECONDS between two signs of life, and WHOLE_SECONDS
+for a load or a push. An engine that does not answer raises ``UnreachableError`` naming the connection.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from edgeloop.errors import EngineError, NotFoundError, UnreachableError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from docker import DockerClient
+
+    from edgeloop.containers.endpoint import EngineEndpoint, RegistryEndpoint
+
+CONNECT_SECONDS = 5.0
+IDLE_SECONDS = 60.0
+WHOLE_SECONDS = 600.0
+LOG_LINES = 40
+STDOUT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineImage:
+    """An image on an engine: ``id`` is its configuration's digest, ``layers`` the digests of its unpacked layers."""
+
+    id: str
+    layers: tuple[str, ...]
+    config: dict[str, Any]
+    """The part of its configuration that containers run with, as the engine tells it."""
+    architecture: str
+    os: str
+    size: int
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Its labels."""
+        return dict(self.config.get("Labels") or {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerState:
+    """A container at one moment; ``started_at`` in seconds since 1970, 0.0 before its first start."""
+
+    status: str
+    exit_code: int
+    restarts: int
+    started_at: float
+
+    @property
+    def running(self) -> bool:
+        """Whether its process runs now."""
+        return self.status == "running"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a command inside a container said and how it ended."""
+
+    exit: int
+    out: bytes
+    err: bytes
+
+
+class Engine:
+    """One engine, as a context manager. Raises ``UnreachableError`` and ``EngineError`` from every method."""
+
+    def __init__(self, endpoint: EngineEndpoint) -> None:
+        self.endpoint = endpoint
+        self._client: DockerClient | None = None
+
+    def __enter__(self) -> Self:
+        import docker
+
+        with self._errors("connect"):
+            # Making a client asks the engine for its version already, within this first, short time-out.
+            self._client = docker.DockerClient(base_url=self.endpoint.url, timeout=int(CONNECT_SECONDS))
+            self._client.api.timeout = int(IDLE_SECONDS)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    @property
+    def client(self) -> Any:
+        """The SDK's client, for what is not wrapped here."""
+        if self._client is None:
+            raise EngineError("The engine is used outside its 'with' block.", next="Enter it first.")
+        return self._client
+
+    def find(self, reference: str) -> EngineImage | None:
+        """The image called ``reference`` on this engine, or None."""
+        import docker
+
+        with self._errors(f"inspect image {reference}"):
+            try:
+                attrs = self.client.images.get(reference).attrs
+            except docker.errors.ImageNotFound:
+                return None
+        return EngineImage(
+            id=attrs["Id"],
+            layers=tuple(attrs["RootFS"]["Layers"] or ()),
+            config=attrs["Config"],
+            architecture=attrs["Architecture"],
+            os=attrs["Os"],
+            size=attrs["Size"],
+        )
+
+    def get(self, reference: str) -> EngineImage:
+        """As :meth:`find`, but raises ``NotFoundError``.
+
+        A name without a tag means ``latest``, or the newest image of that name where none is called so.
+        """
+        found = self.find(reference)
+        if found is None and ":" not in reference.rpartition("/")[2] and "@" not in reference:
+            with self._errors(f"list images {reference}"):
+                all_of_it = self.client.images.list(name=reference)
+            if all_of_it:
+                found = self.find(max(all_of_it, key=lambda one: str(one.attrs["Created"])).id)
+        if found is None:
+            raise NotFoundError(
+                f"The engine of connection {self.endpoint.connection!r} has no image {reference}.",
+                left="its other images",
+                next=f"Put it there (`docker pull {reference}`, or build it), or rerun the task that makes it.",
+            )
+        return found
+
+    def load(self, archive: bytes) -> None:
+        """Load a docker-archive; layers that the engine has already may be left out of it."""
+        with self._errors("load an image"):
+            _scan(self.client.api.load_image(archive), self.endpoint.connection)
+
+    def tag(self, image: str, repository: str, tag: str) -> None:
+        """Give an image another name."""
+        with self._errors(f"tag {image}"):
+            self.client.api.tag(image, repository, tag, force=True)
+
+    def push(self, repository: str, tag: str, registry: RegistryEndpoint) -> str:
+        """Push ``repository:tag`` and return the manifest digest that the engine names.
+
+        A failed push answers 200 and puts the error into its stream, so every line of it is looked at.
+        """
+        login = {"username": registry.user, "password": registry.password} if registry.user else None
+        with self._errors(f"push {repository}:{tag} to connection {registry.connection!r}"):
+            lines = self.client.api.push(repository, tag=tag, stream=True, decode=True, auth_config=login)
+            digest = _scan(lines, registry.connection)
+        if not digest:
+            raise EngineError(
+                f"The engine of connection {self.endpoint.connection!r} pushed {repository}:{tag} but named no digest.",
+                left="the image on the engine",
+                next="Clear the task; if it stays so, look at the engine's log.",
+            )
+        return digest
+
+    def remove_image(self, reference: str) -> None:
+        """Take a name off the engine; that it is not there is no error."""
+        import docker
+
+        with self._errors(f"remove image {reference}"):
+            try:
+                self.client.api.remove_image(reference, force=True)
+            except docker.errors.ImageNotFound:
+                return
+
+    def start(self, image: str, name: str, **options: Any) -> None:
+        """Start a container in the background; ``options`` as for ``docker.containers.run``."""
+        with self._errors(f"run {image}"):
+            self.client.containers.run(image, name=name, detach=True, **options)
+
+    def state(self, name: str) -> ContainerState:
+        """How the container is now."""
+        with self._errors(f"inspect container {name}"):
+            attrs = self.client.api.inspect_container(name)
+        return ContainerState(
+            status=attrs["State"]["Status"],
+            exit_code=attrs["State"]["ExitCode"],
+            restarts=attrs.get("RestartCount", 0),
+            started_at=seconds(attrs["State"]["StartedAt"]),
+        )
+
+    def logs(self, name: str) -> str:
+        """The last lines a container wrote."""
+        with self._errors(f"read the log of {name}"):
+            return str(self.client.api.logs(name, tail=LOG_LINES).decode(errors="replace")).strip()
+
+    def memory(self, name: str) -> int:
+        """Bytes that a running container holds, page cache left out."""
+        with self._errors(f"read the figures of {name}"):
+            stats = self.client.api.stats(name, stream=False, one_shot=True)["memory_stats"]
+        cache = stats.get("stats", {})
+        return int(stats.get("usage", 0)) - int(cache.get("total_inactive_file", cache.get("inactive_file", 0)))
+
+    def ask(self, name: str, command: list[str], stdin: bytes, *, timeout: float) -> Answer:
+        """Run ``command`` inside a running container, feed it ``stdin`` and wait at most ``timeout`` s for its end."""
+        with self._errors(f"run {command[0]} inside {name}"):
+            handle = self.client.api.exec_create(name, command, stdin=True)["Id"]
+            channel = self.client.api.exec_start(handle, socket=True)
+            # The stream holds the socket open by a reference count of its own, so both are closed.
+            try:
+                sock = getattr(channel, "_sock", channel)
+                sock.settimeout(timeout)
+                out, err = _exchange(sock, stdin, time.monotonic() + timeout)
+            finally:
+                channel.close()
+            exit_code = self.client.api.exec_inspect(handle)["ExitCode"]
+        return Answer(exit=-1 if exit_code is None else exit_code, out=out, err=err)
+
+    def remove(self, name: str) -> None:
+        """Kill and remove a container; that it is not there is no error."""
+        import docker
+
+        with self._errors(f"remove container {name}"):
+            try:
+                self.client.api.remove_container(name, force=True, v=True)
+            except docker.errors.NotFound:
+                return
+
+    @contextmanager
+    def _errors(self, doing: str) -> Iterator[None]:
+        import docker
+        import requests
+
+        connection = self.endpoint.connection
+        try:
+            yield
+        except docker.errors.APIError as error:
+            raise EngineError(
+                f"The engine of connection {connection!r} refused to {doing}: {error.explanation or error}",
+                left="everything else on the engine",
+                next="Read the message; if it is about space or memory, look at the engine's machine.",
+            ) from error
+        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+            raise UnreachableError(
+                f"The engine of connection {connection!r} at {self.endpoint.url} did not answer ({doing}): {error}",
+                left="everything on the engine",
+                next=f"Check that it runs: `docker -H {self.endpoint.url} version`; then clear the task.",
+            ) from error
+
+
+def seconds(stamp: str) -> float:
+    """Docker's time stamp (nanoseconds, ``Z``) in seconds since 1970; 0.0 for its zero time."""
+    from datetime import UTC, datetime
+
+    if stamp.startswith("0001"):
+        return 0.0
+    whole, _, fraction = stamp.removesuffix("Z").partition(".")
+    return datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp() + float(f"0.{fraction or 0}")
+
+
+def _scan(lines: Iterator[dict[str, Any]], connection: str) -> str:
+    """Read a progress stream to its end; raises for an error line, returns the digest of its ``aux`` line."""
+    digest, deadline = "", time.monotonic() + WHOLE_SECONDS
+    for line in lines:
+        if "error" in line:
+            raise EngineError(
+                f"Connection {connection!r}: {line['error'].strip()}",
+                left="nothing that was there before was changed",
+                next="Check that the engine reaches that host and may use it (plain HTTP needs --insecure-registry).",
+            )
+        digest = (line.get("aux") or {}).get("Digest", digest)
+        if time.monotonic() > deadline:
+            raise UnreachableError(
+                f"Connection {connection!r} was not done after {WHOLE_SECONDS:.0f} s.",
+                left="layers that arrived stay and are not sent again",
+                next="Check the line between engine and registry; then clear the task.",
+            )
+    return digest
+
+
+def _exchange(sock: Any, stdin: bytes, deadline: float) -> tuple[bytes, bytes]:
+    """Send ``stdin``, close that direction, and read the engine's framed answer to its end."""
+    import socket
+
+    sock.sendall(stdin)
+    sock.shutdown(socket.SHUT_WR)
+    streams: dict[int, bytearray] = {}
+    while header := _exactly(sock, 8, deadline):
+        size = int.from_bytes(header[4:8], "big")
+        streams.setdefault(header[0], bytearray()).extend(_exactly(sock, size, deadline))
+    return bytes(streams.pop(STDOUT, b"")), b"".join(bytes(one) for one in streams.values())
+
+
+def _exactly(sock: Any, size: int, deadline: float) -> bytes:
+    """``size`` bytes, or none when the other side has ended."""
+    data = bytearray()
+    while len(data) < size:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("no answer within the time given")
+        sock.settimeout(left)
+        chunk = sock.recv(size - len(data))
+        if not chunk:
+            return b""
+        data.extend(chunk)
+    return bytes(data)

@@ -1,0 +1,143 @@
+"""The proof: the image, run on the engine as a device runs it, answers exactly as the registered model does.
+
+It has no network at all, so it is asked from inside by a few lines of Python that the image's own interpreter runs.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgeloop.errors import EngineError, ProofFailedError
+from edgeloop.records import canonical_json
+
+if TYPE_CHECKING:
+    from edgeloop.containers.engine import Engine
+    from edgeloop.packaging.golden import Golden
+
+READY_SECONDS = 60.0
+ASK_SECONDS = 30.0
+PORT = 8080
+USER = "10001:10001"
+MEMORY_LIMIT = "1g"
+
+CLIENT = """
+import json, sys, time, urllib.error, urllib.request
+ask = json.load(sys.stdin)
+def get(path, body=None, timeout=ask["timeout"]):
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request("http://127.0.0.1:%d%s" % (ask["port"], path), data)
+    request.add_header("Content-Type", "application/json")
+    with urllib.request.urlopen(request, timeout=timeout) as answer:
+        return json.load(answer)
+deadline = time.time() + ask["ready"]
+while True:
+    try:
+        get("/v2/health/ready", timeout=2)
+        break
+    except (OSError, ValueError) as error:
+        if time.time() > deadline:
+            sys.exit("not ready: %s" % error)
+        time.sleep(0.05)
+ready = time.time()
+try:
+    answer = get(ask["path"], ask["body"])
+except urllib.error.HTTPError as error:
+    sys.exit("%d: %s" % (error.code, error.read(500).decode(errors="replace")))
+print(json.dumps({"ready": ready, "answer": answer}))
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """A passed proof: how many golden rows, seconds from start to ready, bytes of memory after answering."""
+
+    rows: int
+    start_seconds: float
+    memory_bytes: int
+    engine_id: str
+
+    def to_json(self) -> str:
+        """Canonical JSON, as it stands in the image's record."""
+        body = {
+            "rows": self.rows,
+            "start_seconds": self.start_seconds,
+            "memory_bytes": self.memory_bytes,
+            "engine_id": self.engine_id,
+        }
+        return canonical_json(body).decode()
+
+
+def run_options(site: str = "proof") -> dict[str, Any]:
+    """How the proof's container runs: locked down as on a device, its share a tmpfs, no network."""
+    return {
+        "network_mode": "none",
+        "read_only": True,
+        "init": True,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "user": USER,
+        "environment": {"EDGELOOP_SITE": site, "EDGELOOP_SHARE": "/share", "PORT": str(PORT)},
+        "tmpfs": {"/share": "mode=1777,size=64m"},
+        "mem_limit": MEMORY_LIMIT,
+    }
+
+
+def prove(
+    engine: Engine, image: str, model_name: str, golden: Golden, *, ready_seconds: float = READY_SECONDS
+) -> Proof:
+    """Run ``image`` (an id on ``engine``), ask it the golden rows, compare byte for byte, and remove it again.
+
+    Raises ``ProofFailedError`` with the container's last lines if it ends, does not get ready or answers otherwise.
+    """
+    name = f"edgeloop-proof-{secrets.token_hex(6)}"
+    began = time.monotonic()
+    try:
+        engine.start(image, name, **run_options())
+        body = {
+            "port": PORT,
+            "ready": ready_seconds,
+            "timeout": ASK_SECONDS,
+            "path": f"/v2/models/{model_name}/infer",
+            "body": golden.request(),
+        }
+        said = _ask(engine, name, canonical_json(body), ready_seconds + ASK_SECONDS)
+        state = engine.state(name)
+        if differing := golden.differing(said["answer"]):
+            raise _failed(engine, name, f"it {differing} ({golden.sha256[:16]})")
+        return Proof(
+            rows=len(golden.rows),
+            start_seconds=round(max(said["ready"] - state.started_at, 0.0), 3) or round(time.monotonic() - began, 3),
+            memory_bytes=engine.memory(name),
+            engine_id=image,
+        )
+    finally:
+        engine.remove(name)
+
+
+def _ask(engine: Engine, name: str, body: bytes, timeout: float) -> dict[str, Any]:
+    try:
+        answer = engine.ask(name, ["python3", "-c", CLIENT], body, timeout=timeout)
+    except EngineError as error:
+        # An exec into a container that has ended is refused; what counts is why it ended.
+        if engine.state(name).running:
+            raise
+        raise _failed(engine, name, "ended by itself") from error
+    if not engine.state(name).running:
+        raise _failed(engine, name, f"ended by itself with exit code {engine.state(name).exit_code}")
+    if answer.exit != 0:
+        raise _failed(engine, name, answer.err.decode(errors="replace").strip() or f"gave no answer ({answer.exit})")
+    said: dict[str, Any] = json.loads(answer.out)
+    return said
+
+
+def _failed(engine: Engine, name: str, why: str) -> ProofFailedError:
+    log = engine.logs(name)
+    return ProofFailedError(
+        f"The image, run as on a device, failed: {why}.\nIts last lines: {log or '(none)'}",
+        left="it was not pushed; the devices serve what they served",
+        next="Compare include/images/scorer with the model's inputs; then clear the build task with a reason to force.",
+    )
