@@ -39,7 +39,7 @@ demo: root setup lab-install  ## Drive the whole loop on real data and prove eve
 	@$(PY) -m lab.demo
 
 down: root setup  ## Stop the demo: Airflow, devices, VM, blob, share, registry, PostgreSQL (root)
-	@$(PY) -m lab down demo
+	@$(PY) -m lab.demo down
 
 lint: setup  ## ruff with all rules, mypy strict on include/edgeloop
 	@$(PY) -m ruff check .
