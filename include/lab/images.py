@@ -140,11 +140,12 @@ def _image(url: str, name: str, repository: str, cache: Path, report: Callable[[
             tag = (
                 f"{repository}:{_digest(base.encode(), *(_sha256(files[key]).encode() for key in sorted(files)))[:12]}"
             )
-            if client.images.list(name=tag):
-                report(f"found: {tag}")
-                return tag
-            _build(client, files, base, tag, Path(scratch))
-            report(f"built: {tag}, {client.images.get(tag).attrs['Size'] / 1e6:.0f} MB")
+            found = bool(client.images.list(name=tag))
+            if not found:
+                _build(client, files, base, tag, Path(scratch))
+            image = client.images.get(tag)
+            image.tag(repository, "latest")  # pipeline.yaml names the repository; the digest in the tag changes with us
+            report(f"found: {tag}" if found else f"built: {tag}, {image.attrs['Size'] / 1e6:.0f} MB")
             return tag
     except docker.errors.DockerException as error:
         what = f"the image {repository} could not be made on {url}: {error}"
