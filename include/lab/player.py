@@ -258,6 +258,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--site", default="demo")
     parser.add_argument("--device", required=True, help="a turbine, R80711 for example")
     parser.add_argument("--months", required=True, help="YYYY-MM,YYYY-MM")
+    parser.add_argument("--data", type=Path, help="folder of the CSVs; the lab's cache if not given")
     parser.add_argument("--rows-per-request", type=int, default=36)
     parser.add_argument("--speed", type=float, default=0.0, help="seconds of event time per second; 0: at full speed")
     parser.add_argument("--once", action="store_true", help="skip what any model version has answered")
@@ -265,9 +266,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         site = sites.load(sites.state_of(chosen.site))
         device = site.device(chosen.device)
+        folder = chosen.data or site.cache / "wind_power"
         played = play(
             f"http://{device.host}:{device.scorer_port}",
-            [site.cache / "wind_power" / f"{device.name}_{month}.csv" for month in chosen.months.split(",")],
+            [folder / f"{device.name}_{month}.csv" for month in chosen.months.split(",")],
             rows_per_request=chosen.rows_per_request,
             speed=chosen.speed,
             position=site.state / "player" / f"{device.name}.json",
