@@ -1,1 +1,1 @@
-"""Accuracy of what devices really predicted, and whether to retrain."""
+"""Accuracy of what devices really predicted, joined with labels by event time, and whether to retrain."""

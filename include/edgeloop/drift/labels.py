@@ -40,8 +40,8 @@ class Interval:
 def complete_intervals(parts: Iterable[Part], sites: Iterable[str], interval: Length) -> list[Interval]:
     """The intervals in which every one of ``sites`` has certified rows, oldest first.
 
-    Rows of other sites count for nothing. Without sites nothing is complete. When more rows of an interval are certified
-    later, its watermark changes and it counts as new.
+    Rows of other sites count for nothing. Without sites nothing is complete. When more rows of an interval are
+    certified later, its watermark changes and it counts as new.
     """
     needed = frozenset(sites)
     seen: dict[str, set[str]] = defaultdict(set)

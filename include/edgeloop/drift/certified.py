@@ -1,0 +1,71 @@
+"""Certified files and prediction logs of an interval, as they lie in storage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgeloop.drift.labels import Part, bounds, intervals_between, length_of, months_of
+from edgeloop.records import Certificate, canonical_json, sha256_hex
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pyarrow as pa
+
+    from edgeloop.azure.blob import BlobContainer, BlobItem
+    from edgeloop.store import Store
+
+
+def newest_certificates(store: Store) -> list[Certificate]:
+    """The certificate of the last claimed batch of each group: a late or changed file replaced the others."""
+    newest: dict[str, Certificate] = {}
+    for one in store.all(Certificate):
+        known = newest.get(one.group)
+        if known is None or _age(one) > _age(known):
+            newest[one.group] = one
+    return [newest[group] for group in sorted(newest)]
+
+
+def covering(certificates: Iterable[Certificate], key: str) -> list[Certificate]:
+    """Those whose rows may lie in the interval ``key``."""
+    return [
+        one for one in certificates if key in set(intervals_between(one.event_start, one.event_end, length_of(key)))
+    ]
+
+
+def parts_of(certificate: Certificate) -> list[Part]:
+    """Which sites a certificate has rows of, day by day, by its own coverage: names of files promise nothing."""
+    found = []
+    for line in certificate.coverage:
+        day, site, _ = line.split(" ")
+        start, end = bounds(day)
+        found.append(Part(certificate_id=certificate.id, site=site, start=start.isoformat(), end=end.isoformat()))
+    return found
+
+
+def table_of(blobs: BlobContainer, name: str, only: list[str] | None = None) -> pa.Table:
+    """A certified Parquet blob, or some of its columns; raises ``NotFoundError``."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    return pq.read_table(pa.BufferReader(blobs.get(name)), columns=only)
+
+
+def prediction_logs(predictions: BlobContainer, sites: Iterable[str], key: str) -> list[BlobItem]:
+    """The logs that the devices of ``sites`` wrote in the months of an interval."""
+    return [
+        item
+        for site in sorted(sites)
+        for month in months_of(key)
+        for item in predictions.list(f"{site}/predictions/{month}/")
+        if item.name.endswith(".jsonl")
+    ]
+
+
+def evidence(logs: Iterable[BlobItem]) -> str:
+    """The sha256 of which logs there are and how long: it changes when more was predicted."""
+    return sha256_hex(canonical_json(sorted([one.name, one.size] for one in logs)))
+
+
+def _age(certificate: Certificate) -> tuple[str, str, str]:
+    return certificate.claimed_at, certificate.certified_at, certificate.id
