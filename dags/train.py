@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from airflow.sdk import DAG, PartitionedAssetTimetable
 
-from edgeloop.pipeline import Pipeline
 from edgeloop_airflow.assets import Assets
 from edgeloop_airflow.dagkit import FORCE, each, settings
 from edgeloop_airflow.registry import RegisterModelOperator
 from edgeloop_airflow.tags import Tag
 from edgeloop_airflow.training import AttachComputeOperator, FixDatasetOperator, TrainOnVMOperator
+
+if TYPE_CHECKING:
+    from edgeloop.pipeline import Pipeline
 
 RUNBOOK = """
 ### Purpose

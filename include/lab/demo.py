@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,8 @@ from lab.loop import Found, Loop
 from lab.story import Row, Story
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from edgeloop.records import Certificate, ModelImage, ModelVersion
     from lab.airflow_site import AirflowSite
     from lab.site import Site
@@ -69,7 +70,7 @@ def run(name: str, story: Story) -> AirflowSite:
         watch(loop, data, story, FALL, first)
         second = serve(loop, data, story, (), beyond=first)
         watch(loop, data, story, AFTER, second)
-        plant.report(loop, data, story, (first, second), (*CALM, *FALL, *AFTER), PLOT)
+        plant.accuracy(loop, story, PLOT)
     return airflow
 
 
@@ -93,7 +94,13 @@ def start(name: str, story: Story) -> tuple[Site, AirflowSite, Path]:
 
 
 def serve(
-    loop: Loop, data: Path, story: Story, months: Iterable[str], *, beyond: ModelVersion | None = None, broken: bool = False
+    loop: Loop,
+    data: Path,
+    story: Story,
+    months: Iterable[str],
+    *,
+    beyond: ModelVersion | None = None,
+    broken: bool = False,
 ) -> ModelVersion:
     """From exported months (or a retraining already asked for) to a new model that answers on every device."""
     if months:
@@ -129,7 +136,10 @@ def roll_out(loop: Loop, story: Story, model: ModelVersion, image: ModelImage) -
     by, asked = loop.answer(image, model, "Approve")
     how = loop.champion(model)
     onnx = loop.blobs.get(model.blob)
-    seen = [proof.device(one, loop.spec, image, onnx) for one in loop.site.devices if plant.current(loop, model)]
+    if plant.current(loop, model):
+        seen = [proof.device(one, loop.spec, image, onnx) for one in loop.site.devices]
+    else:
+        seen = [proof.served(loop.predictions, loop.spec, model)]
     story.add(
         Row(
             stage="rollout",
@@ -137,7 +147,7 @@ def roll_out(loop: Loop, story: Story, model: ModelVersion, image: ModelImage) -
             came_out=f"serves on {len(loop.site.devices)} devices",
             ids=image.digest[:19],
             how=Found(seconds=asked.seconds + how.seconds, found=asked.found and how.found),
-            checked="; ".join(seen) if seen else "superseded by a newer version, which is checked below",
+            checked="; ".join(seen),
         )
     )
 
@@ -185,7 +195,7 @@ def ingest(loop: Loop, data: Path, story: Story, months: Iterable[str], *, broke
 def watch(loop: Loop, data: Path, story: Story, months: Iterable[str], model: ModelVersion) -> None:
     """Let the plant run for some months, carry up what was predicted, export the labels, and wait for the verdicts."""
     months = tuple(months)
-    plant.play(loop, data, story, months, model)
+    plant.play(loop, data, story, months)
     ingest(loop, data, story, months)
     for month in months:
         verdict, how = loop.verdict(month, model)
@@ -228,13 +238,6 @@ def stop(name: str, console: Console) -> int:
     with Screen(f"lab site {name}", console) as screen:
         lab.down(name, progress=screen)
     return 0
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Seconds that ``work`` took."""
-    began = time.monotonic()
-    work()
-    return time.monotonic() - began
 
 
 if __name__ == "__main__":

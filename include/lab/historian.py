@@ -5,14 +5,15 @@ A file is written under a temporary suffix and renamed, so that nobody sees half
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeloop.records import sha256_hex
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     from lab.site import Site
 
 CONNECT_SECONDS = 10

@@ -7,7 +7,6 @@ A run that failed ends the wait at once, with the last lines of the log of the t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,8 @@ from lab import historian
 from lab.airflow_api import AirflowApi, wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from edgeloop.pipeline import Pipeline
     from lab.airflow_records import Run, Task
     from lab.site import Site
@@ -140,7 +141,9 @@ class Loop:
 
         return self._wait(look, f"v{model.version} to pass its last ring", seconds)[1]
 
-    def verdict(self, interval: str, model: ModelVersion | None = None, seconds: float = 240) -> tuple[DriftVerdict, Found]:
+    def verdict(
+        self, interval: str, model: ModelVersion | None = None, seconds: float = 240
+    ) -> tuple[DriftVerdict, Found]:
         """Wait for the verdict on an interval (of one model, if given) that rests on enough rows."""
 
         def look() -> DriftVerdict | None:

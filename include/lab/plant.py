@@ -6,15 +6,16 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeloop import registry
 from edgeloop.errors import EdgeloopError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
     from edgeloop.records import ModelVersion
     from lab.loop import Loop
     from lab.site import Device
@@ -59,6 +60,25 @@ def play(loop: Loop, data: Path, story: Story, months: Sequence[str]) -> None:
     names = f"{months[0]} to {months[-1]}" if len(months) > 1 else months[0]
     told = f"{sum(rows)} rows in {time.monotonic() - began:.0f} s" if sum(rows) else "found"
     story.say(f"[bold]plant[/]: {names} on {len(rows)} devices [cyan]({told})[/]")
+
+
+def accuracy(loop: Loop, story: Story, picture: Path) -> None:
+    """Accuracy before and after, counted anew from the devices' logs: a table, and a plot at ``picture``."""
+    from edgeloop.drift import report
+    from edgeloop.drift.interval import Bench
+
+    bench = Bench(spec=loop.spec, store=loop.store, blobs=loop.blobs, predictions=loop.predictions)
+    rows = report.rows(bench)
+    report.plot(rows, picture, title=f"{loop.spec.title}: accuracy on the devices", unit="2.5 % of rated power")
+    with story.paused():
+        story.console.print("\n[bold]Accuracy of what the devices predicted[/]")
+        story.console.print(report.table(rows), highlight=False)
+        for one in report.comparisons(bench):
+            if one.champion is not None:
+                story.console.print(
+                    f"v{one.version} on its hold-out: {one.accuracy:.3f}, the champion before it: {one.champion:.3f}",
+                    highlight=False,
+                )
 
 
 def _play(loop: Loop, device: Device, data: Path, months: Iterable[str]) -> int:

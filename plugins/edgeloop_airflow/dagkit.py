@@ -7,16 +7,19 @@ Airflow then stops looking at their running runs (tried on 3.3.2).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, Param, get_parsing_context
 
 from edgeloop import catalog
-from edgeloop.pipeline import Pipeline
 from edgeloop_airflow.assets import dag_id
 from edgeloop_airflow.tags import Tag, pipeline_tag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edgeloop.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ from airflow.sdk import BaseHook
 
 from edgeloop import catalog
 from edgeloop.azure.blob import BlobAccount, BlobContainer
-from edgeloop.catalog import Snapshot
 from edgeloop.containers.endpoint import EngineEndpoint, RegistryEndpoint
 from edgeloop.errors import ConfigurationError
 from edgeloop.ssh.endpoint import Endpoint
@@ -22,6 +21,8 @@ from edgeloop.store import Store
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
+
+    from edgeloop.catalog import Snapshot
 
 
 def share_folder(conn_id: str) -> Path:
