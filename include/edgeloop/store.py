@@ -107,6 +107,16 @@ class Store:
         except NotFoundError:
             return None
 
+    def starting(self, kind: type[R], prefix: str) -> R:
+        """The record whose id starts with ``prefix``, as partition keys name them; raises ``NotFoundError``."""
+        stem = f"records/{kind.kind}/"
+        for one in self.objects.list(stem + prefix):
+            return self.get(kind, one.name.removeprefix(stem).removesuffix(".json"))
+        raise NotFoundError(
+            f"There is no {kind.kind} whose id starts with {prefix!r}.",
+            next="Check the run's partition key, or rerun the task that makes the record.",
+        )
+
     def all(self, kind: type[R]) -> list[R]:
         """Every record of a kind, in order of id."""
         prefix = f"records/{kind.kind}/"

@@ -16,6 +16,7 @@ from edgeloop import catalog
 from edgeloop.azure.blob import BlobAccount, BlobContainer
 from edgeloop.containers.endpoint import EngineEndpoint, RegistryEndpoint
 from edgeloop.errors import ConfigurationError
+from edgeloop.rollout.fleet import Device
 from edgeloop.ssh.endpoint import Endpoint
 from edgeloop.store import Store
 
@@ -74,6 +75,15 @@ def _endpoint(conn_id: str, connection: Connection) -> Endpoint:
         key_file=extra.get("key_file", ""),
         host_key=extra.get("host_key", ""),
     )
+
+
+def device(conn_id: str) -> Device:
+    """The edge device behind an ``edgeloop_ssh`` connection that also names the device's local share."""
+    connection = BaseHook.get_connection(conn_id)
+    share = connection.extra_dejson.get("share")
+    if not share:
+        raise _incomplete(conn_id, "extra.share, the folder of the device's local share on the device")
+    return Device(endpoint=_endpoint(conn_id, connection), share=share)
 
 
 def engine_endpoint(conn_id: str) -> EngineEndpoint:

@@ -29,6 +29,7 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": {
                     "key_file": {"label": "Private key file", "schema": _TEXT},
                     "host_key": {"label": "Pinned host key (ssh-ed25519 AAAA...)", "schema": _TEXT},
+                    "share": {"label": "Local share (edge devices only)", "schema": _TEXT},
                 },
             },
             {
