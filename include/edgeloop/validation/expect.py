@@ -1,0 +1,87 @@
+"""Great Expectations, started once and asked about every file of a task."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgeloop.errors import ConfigurationError
+from edgeloop.validation.suite import Rule, Suite
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+NUMBER = "edgeloop_rule"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one expectation went on one file: ``failing`` row positions (from 0) of ``total``; none for a table's."""
+
+    rule: Rule
+    success: bool
+    failing: tuple[int, ...]
+    total: int
+    evaluated: bool = True
+
+
+class Expectations:
+    """A suite ready to run. Starting it imports Great Expectations, which takes seconds: once per task.
+
+    Raises:
+        ConfigurationError: The suite names an expectation or an argument that Great Expectations does not know.
+    """
+
+    def __init__(self, suite: Suite) -> None:
+        import great_expectations as gx
+        from great_expectations.data_context.types.base import ProgressBarsConfig
+
+        # Its progress bars and chatter would fill the task's log, and may quote values.
+        logging.getLogger("great_expectations").setLevel(logging.ERROR)
+        self.suite = suite
+        self._context = gx.get_context(mode="ephemeral")
+        self._context.variables.progress_bars = ProgressBarsConfig(globally=False)
+        self._frames = self._context.data_sources.add_pandas("files").add_dataframe_asset("file")
+        self._whole = self._frames.add_batch_definition_whole_dataframe("whole")
+        try:
+            self._suite = gx.ExpectationSuite(name=suite.name, expectations=_numbered(suite))
+        except Exception as error:  # noqa: BLE001 - the library raises whatever pydantic, its registry or a kwarg brings up
+            raise ConfigurationError(
+                f"Great Expectations does not take the suite {suite.name}: {error}",
+                left="nothing was validated",
+                next="Correct expectations.json and claim the files anew, or rerun with force to use today's file.",
+            ) from error
+
+    def run(self, frame: pd.DataFrame) -> tuple[Outcome, ...]:
+        """The suite's outcomes on one file's rows (index 0 to n-1), in the order of its rules."""
+        batch = self._whole.get_batch({"dataframe": frame})
+        result = batch.validate(self._suite, result_format={"result_format": "COMPLETE", "include_unexpected_rows": False})
+        # Results come back grouped by column, not in the suite's order.
+        answers = {int(one.expectation_config.meta[NUMBER]): one for one in result.results}
+        return tuple(_outcome(rule, answers[number], len(frame)) for number, rule in enumerate(self.suite.rules))
+
+
+def _numbered(suite: Suite) -> list[dict[str, Any]]:
+    expectations = [json.loads(one) for one in suite.expectations]
+    return [{**one, "meta": {**(one.get("meta") or {}), NUMBER: number}} for number, one in enumerate(expectations)]
+
+
+def _outcome(rule: Rule, answer: Any, total: int) -> Outcome:
+    failing = (answer.result or {}).get("unexpected_index_list") or []
+    return Outcome(
+        rule=rule,
+        success=bool(answer.success),
+        failing=tuple(sorted(int(position) for position in failing)),
+        total=total,
+        evaluated=not _raised(answer.exception_info),
+    )
+
+
+def _raised(info: Any) -> bool:
+    """Whether an expectation raised; the library reports one exception flat, several by metric."""
+    if not isinstance(info, dict):
+        return False
+    return bool(info.get("raised_exception")) or any(_raised(one) for one in info.values() if isinstance(one, dict))

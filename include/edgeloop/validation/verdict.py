@@ -1,0 +1,67 @@
+"""From outcomes to what happens: which rows are set aside, what stops the batch, what is only noted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from edgeloop.validation.expect import Outcome
+from edgeloop.validation.suite import Severity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Why one row is set aside: ``row`` is its position (from 0), ``column`` may name several or none."""
+
+    row: int
+    expectation: str
+    column: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the outcomes of one file amount to. The sentences hold counts and column names, never values."""
+
+    faults: tuple[Fault, ...] = ()
+    breaches: tuple[str, ...] = ()
+    """Why the batch must stop; none if it may go on."""
+    warnings: tuple[str, ...] = ()
+
+
+def judge(file: str, outcomes: Iterable[Outcome]) -> Verdict:
+    """Weigh every outcome by its rule's severity and budget."""
+    faults: list[Fault] = []
+    breaches: list[str] = []
+    warnings: list[str] = []
+    for one in outcomes:
+        rule = one.rule
+        broken = _broken(one)
+        if rule.severity is Severity.WARN:
+            if broken:
+                warnings.append(_sentence(file, one))
+            continue
+        if broken:
+            breaches.append(_sentence(file, one))
+        faults += [
+            Fault(row=row, expectation=rule.expectation, column=", ".join(rule.columns)) for row in one.failing
+        ]
+    return Verdict(faults=tuple(faults), breaches=tuple(breaches), warnings=tuple(warnings))
+
+
+def _broken(one: Outcome) -> bool:
+    if not one.evaluated:
+        return True
+    if one.success:
+        return False
+    # A failed expectation without failing rows is about the table as a whole: no budget applies.
+    return not one.failing or len(one.failing) > one.rule.budget * one.total
+
+
+def _sentence(file: str, one: Outcome) -> str:
+    if not one.evaluated:
+        what = "could not be evaluated"
+    elif one.failing:
+        what = f"{len(one.failing)} of {one.total} rows, budget {one.rule.budget:.2%}"
+    else:
+        what = "not met"
+    return f"{file}: {one.rule}: {what}" + (f" ({one.rule.reason})" if one.rule.reason else "")
