@@ -1,13 +1,12 @@
 """A Docker engine: what is on it, loading and pushing images, and containers that are asked from inside.
 
-Three time-outs hold: CONNECT_SECONDS to find the engine at all, IDLE_SECONDS between two signs of life, and WHOLE_SECONDS
+Three time-outs hold: CONNECT_SECONDS to find the engine at all, IDLE_SECONDS between two signs of life, WHOLE_SECONDS
 for a load or a push. An engine that does not answer raises ``UnreachableError`` naming the connection.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from edgeloop.errors import EngineError, NotFoundError, UnreachableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from docker import DockerClient

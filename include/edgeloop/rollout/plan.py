@@ -6,13 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgeloop.errors import ConfigurationError, NotFoundError
+from edgeloop.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from edgeloop.pipeline import Pipeline, Ring
-    from edgeloop.records import ModelImage
 
 KEY = re.compile(r"^(?P<image>[0-9a-f]{8,64})@ring(?P<ring>\d{1,3})$")
 
@@ -63,15 +60,3 @@ def following(spec: Pipeline, step: Step) -> Step | None:
 def sites_until(spec: Pipeline, step: Step) -> tuple[str, ...]:
     """The sites of this ring and of the rings before it: all that the image may have reached."""
     return tuple(site for ring in spec.rollout.rings[: step.ring + 1] for site in ring.sites)
-
-
-def image_of(images: Iterable[ModelImage], step: Step) -> ModelImage:
-    """The image record a step's key stands for; raises ``NotFoundError`` if none was pushed under it."""
-    for one in images:
-        if one.id.startswith(step.image):
-            return one
-    raise NotFoundError(
-        f"No pushed image has the key {step.image}.",
-        left="every device",
-        next="Clear the push task of that image's packaging run.",
-    )

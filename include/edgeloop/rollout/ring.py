@@ -1,0 +1,124 @@
+"""One ring of one image: prefetch, switch, watch, restore, settle. Effects, each safe to repeat and to be cut off."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from edgeloop.errors import EdgeloopError, RolloutFailedError
+from edgeloop.rollout.exposure import RESTORED, SETTLED, Exposure, close, expose, exposures
+from edgeloop.rollout.gate import Outcome, Verdict
+from edgeloop.rollout.watch import READY_SECONDS, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from edgeloop.records import ModelImage
+    from edgeloop.rollout.fleet import Fleet, Wanted
+    from edgeloop.store import Store
+
+S = TypeVar("S")
+T = TypeVar("T")
+AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ring:
+    """The devices at ``sites``, which are to serve ``image``; ``by`` is written down with every change."""
+
+    store: Store
+    fleet: Fleet
+    image: ModelImage
+    wanted: Wanted
+    sites: tuple[str, ...]
+    by: str
+
+    def prefetch(self) -> tuple[str, ...]:
+        """Bring the image to every device; returns the sites that did not have it. Nothing that serves is touched."""
+        pulled = _each(self.sites, lambda site: self.fleet.prefetch(site, self.wanted.reference))
+        return tuple(site for site, new in pulled if new)
+
+    def switch(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Make the image serve on every device; returns what was done at each site.
+
+        What served is written down for all of them before the first one changes.
+        """
+        for site, found in _each(self.sites, self.fleet.look):
+            if found.serves != self.wanted.reference:
+                expose(self.store, self.image, site, found.serves, by=self.by)
+        return _each(self.sites, lambda site: self.fleet.switch(site, self.wanted.reference))
+
+    def watch(
+        self, soak_seconds: float, report: Callable[[str], None], *, ready_seconds: float = READY_SECONDS
+    ) -> Verdict:
+        """Look at the devices until the ring fails or has passed every look for ``soak_seconds``."""
+        return watch(
+            lambda: [one for _, one in _each(self.sites, lambda site: self.fleet.observe(site, self.wanted))],
+            soak_seconds=soak_seconds,
+            ready_seconds=ready_seconds,
+            report=report,
+        )
+
+    def exposed(self) -> tuple[Exposure, ...]:
+        """Every device the image is on, of this ring and of earlier ones, that was neither restored nor settled."""
+        return tuple(exposures(self.store, self.image).values())
+
+    def restore(self, prove: Callable[[str], Wanted | None], report: Callable[[str], None]) -> tuple[Exposure, ...]:
+        """Bring every exposed device back to what served before, and prove it.
+
+        Args:
+            prove: From a reference that served before to its golden rows, None if nothing is known of it.
+            report: Told what was done.
+
+        Raises:
+            RolloutFailedError: Some devices could not be restored; the others are, and stay so.
+        """
+        exposed = self.exposed()
+        failed = []
+        for exposure, problem in _each(exposed, lambda one: self._restore(one, prove, report)):
+            if problem:
+                failed.append(f"{exposure.site}: {problem}")
+        if failed:
+            raise RolloutFailedError(
+                f"{len(failed)} of {len(exposed)} devices could not be restored: {'; '.join(failed)}",
+                left="the other devices serve what they served before",
+                next="See that the devices named are on and reachable, then clear the restore task.",
+            )
+        return exposed
+
+    def settle(self) -> None:
+        """The image is there to stay: what served before is no longer what a restore would go back to."""
+        for one in self.exposed():
+            close(self.store, self.image, one.site, SETTLED, by=self.by)
+
+    def _restore(self, one: Exposure, prove: Callable[[str], Wanted | None], report: Callable[[str], None]) -> str:
+        """Restore one device; returns what went wrong, or the empty string."""
+        try:
+            done = self.fleet.restore(one.site, self.wanted.reference, one.before)
+            report(f"{one.site}: {'; '.join(done) or 'already as before'}")
+            problem = self._proven(one, prove(one.before) if one.before else None)
+        except EdgeloopError as error:
+            return error.what
+        if not problem:
+            close(self.store, self.image, one.site, RESTORED, by=self.by)
+        return problem
+
+    def _proven(self, one: Exposure, wanted: Wanted | None) -> str:
+        current = self.fleet.look(one.site).current
+        if current is not None and current.reference not in (self.wanted.reference, one.before):
+            return ""
+        if not one.before:
+            return "" if current is None else "the image is still there"
+        if wanted is None:
+            return "" if current is not None and current.serving else "what served before does not run"
+        verdict = watch(lambda: [self.fleet.observe(one.site, wanted)], soak_seconds=0.0)
+        return "" if verdict.outcome is Outcome.PASS else verdict.reason
+
+
+def _each(items: Iterable[S], work: Callable[[S], T]) -> tuple[tuple[S, T], ...]:
+    """``work`` on several devices at once; the first error is raised after all have ended."""
+    things = tuple(items)
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        running = [pool.submit(work, one) for one in things]
+    return tuple((one, future.result()) for one, future in zip(things, running, strict=True))
