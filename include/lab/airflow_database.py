@@ -7,6 +7,8 @@ from contextlib import closing
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from edgeloop.errors import UnreachableError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -34,12 +36,20 @@ def head(plan: AirflowPlan) -> str | None:
     """The database's revision, None when it was never migrated.
 
     Raises:
-        psycopg2.OperationalError: The database does not answer.
+        UnreachableError: The database does not answer.
     """
     import psycopg2
 
     uri = plan.sync_uri.replace("postgresql+psycopg2://", "postgresql://", 1)
-    with closing(psycopg2.connect(uri, connect_timeout=CONNECT_S)) as connection, connection.cursor() as cursor:
+    try:
+        opened = psycopg2.connect(uri, connect_timeout=CONNECT_S)
+    except psycopg2.OperationalError as error:
+        raise UnreachableError(
+            f"PostgreSQL of site {plan.name} does not answer: {error}",
+            left="No part of Airflow was started.",
+            next=f"start the site first: python -m lab up --site {plan.name}",
+        ) from error
+    with closing(opened) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT to_regclass('alembic_version')")
         if cursor.fetchone() == (None,):
             return None

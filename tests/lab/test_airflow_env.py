@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lab import airflow_env
+from edgeloop.errors import UnreachableError
+from lab import airflow_database, airflow_env
 from lab.airflow_env import AirflowPlan, AirflowSecrets, environment
 
 SECRETS = AirflowSecrets(
@@ -130,6 +131,14 @@ def test_secrets_show_in_no_representation() -> None:
     shown = repr(PLAN) + repr(SECRETS)
     for secret in ("secret-db", "fernet-x", "jwt-x", "api-x", "pw-a", "pw-o"):
         assert secret not in shown
+
+
+def test_a_dead_database_is_named_without_its_password() -> None:
+    """Nobody at the database's address: the error names the site and the remedy, not the secret."""
+    dead = replace(PLAN, sync_uri="postgresql+psycopg2://u:secret-db@127.0.0.1:9/airflow")
+    with pytest.raises(UnreachableError, match="site test") as raised:
+        airflow_database.head(dead)
+    assert "secret-db" not in str(raised.value)
 
 
 def test_the_passwords_file_names_every_user() -> None:
