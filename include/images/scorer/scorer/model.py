@@ -71,5 +71,5 @@ def load(folder: Path, threads: int = 1) -> Model:
         model = Model(name=model_id[0], version=model_id[1], sha256=digest, features=features, session=session)
         model.predict(np.zeros((1, len(features)), dtype=np.float32))
     except Exception as error:  # onnxruntime's exceptions share no base class below Exception
-        raise ModelError(f"the model does not answer: {error}") from error
+        raise ModelError(f"the model does not answer: {' '.join(str(error).split())}") from error
     return model
