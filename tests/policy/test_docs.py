@@ -73,7 +73,7 @@ def test_every_stage_that_can_page_somebody_has_a_runbook(checkout: Checkout) ->
     """Each says what is seen, what it means, what is safe, and what to type, in this order."""
     folder = checkout.root / "docs" / "runbooks"
     assert {path.stem for path in folder.glob("*.md")} >= RUNBOOKS
-    for path in folder.glob("*.md"):
+    for path in (folder / f"{name}.md" for name in sorted(RUNBOOKS)):
         text = path.read_text(encoding="utf-8")
         at = [text.find(f"\n{heading}\n") for heading in HEADINGS]
         assert -1 not in at, f"{path.name} lacks {[one for one in HEADINGS if one not in text]}"
@@ -96,6 +96,7 @@ def test_commands_of_the_documentation_exist(checkout: Checkout) -> None:
     """Every `make verb` that a page names is a verb of the Makefile."""
     verbs = set(re.findall(r"^([a-z-]+):", (checkout.root / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     pages = [checkout.root / "README.md", *(checkout.root / "docs").rglob("*.md")]
-    named = {verb for page in pages for verb in re.findall(r"(?:^ {4}|`)make ([a-z-]+)", page.read_text("utf-8"), re.MULTILINE)}
+    spoken = re.compile(r"(?:^ {4}|^|`)make ([a-z-]+)(?=$|`)", re.MULTILINE)
+    named = {verb for page in pages for verb in spoken.findall(page.read_text(encoding="utf-8"))}
     assert named
     assert named <= verbs
