@@ -64,28 +64,35 @@ class Ring:
         """Every device the image is on, of this ring and of earlier ones, that was neither restored nor settled."""
         return tuple(exposures(self.store, self.image).values())
 
-    def restore(self, prove: Callable[[str], Wanted | None], report: Callable[[str], None]) -> tuple[Exposure, ...]:
-        """Bring every exposed device back to what served before, and prove it.
+    def restore(
+        self,
+        exposed: Iterable[Exposure],
+        prove: Callable[[str], Wanted | None],
+        report: Callable[[str], None],
+    ) -> None:
+        """Bring exposed devices back to what served before, and prove it; they stay exposed until :meth:`close`.
 
         Args:
+            exposed: The devices.
             prove: From a reference that served before to its golden rows, None if nothing is known of it.
             report: Told what was done.
 
         Raises:
             RolloutFailedError: Some devices could not be restored; the others are, and stay so.
         """
-        exposed = self.exposed()
-        failed = []
-        for exposure, problem in _each(exposed, lambda one: self._restore(one, prove, report)):
-            if problem:
-                failed.append(f"{exposure.site}: {problem}")
+        ended = _each(exposed, lambda one: self._restore(one, prove, report))
+        failed = [f"{one.site}: {problem}" for one, problem in ended if problem]
         if failed:
             raise RolloutFailedError(
-                f"{len(failed)} of {len(exposed)} devices could not be restored: {'; '.join(failed)}",
+                f"{len(failed)} of {len(ended)} devices could not be restored: {'; '.join(failed)}",
                 left="the other devices serve what they served before",
                 next="See that the devices named are on and reachable, then clear the restore task.",
             )
-        return exposed
+
+    def close(self, restored: Iterable[Exposure]) -> None:
+        """Write down that these devices are as they were, the last exposed one last."""
+        for one in sorted(restored, key=lambda one: one.seq):
+            close(self.store, self.image, one.site, RESTORED, by=self.by)
 
     def settle(self) -> None:
         """The image is there to stay: what served before is no longer what a restore would go back to."""
@@ -97,12 +104,9 @@ class Ring:
         try:
             done = self.fleet.restore(one.site, self.wanted.reference, one.before)
             report(f"{one.site}: {'; '.join(done) or 'already as before'}")
-            problem = self._proven(one, prove(one.before) if one.before else None)
+            return self._proven(one, prove(one.before) if one.before else None)
         except EdgeloopError as error:
             return error.what
-        if not problem:
-            close(self.store, self.image, one.site, RESTORED, by=self.by)
-        return problem
 
     def _proven(self, one: Exposure, wanted: Wanted | None) -> str:
         current = self.fleet.look(one.site).current
