@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lab.site import Host, Site
+    from lab.site import Device, Host, Site
 
 
 def environment(site: Site) -> dict[str, str]:
@@ -21,7 +21,7 @@ def environment(site: Site) -> dict[str, str]:
         },
         "edgeloop_builder": {"conn_type": "edgeloop_docker", "host": site.builder.docker},
     }
-    found |= {f"edgeloop_device_{device.name.lower()}": _ssh(device) for device in site.devices}
+    found |= {f"edgeloop_device_{device.name.lower()}": _device(device) for device in site.devices}
     return {f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in sorted(found.items())}
 
 
@@ -29,11 +29,15 @@ def _blob(connection_string: str) -> dict[str, object]:
     return {"conn_type": "wasb", "extra": {"connection_string": connection_string}}
 
 
-def _ssh(host: Host) -> dict[str, object]:
+def _device(device: Device) -> dict[str, object]:
+    return _ssh(device, share=str(device.share))
+
+
+def _ssh(host: Host, **extra: str) -> dict[str, object]:
     return {
         "conn_type": "edgeloop_ssh",
         "host": host.host,
         "port": host.port,
         "login": host.user,
-        "extra": {"key_file": str(host.key_file), "host_key": host.host_key},
+        "extra": {"key_file": str(host.key_file), "host_key": host.host_key, **extra},
     }
