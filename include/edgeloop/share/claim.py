@@ -13,17 +13,21 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from edgeloop.catalog import Snapshot
-from edgeloop.pipeline import Source
 from edgeloop.records import Batch, FileRef
 from edgeloop.share.emission import Emissions, FateOf, Right
-from edgeloop.share.scan import Folder, Seen
 from edgeloop.share.settle import NS, Rule, next_look, observe, settled, unsettled
-from edgeloop.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from edgeloop.catalog import Snapshot
+    from edgeloop.pipeline import Source
+    from edgeloop.share.scan import Folder, Seen
+    from edgeloop.store import Store
 
 HASHED, CLAIMED, CLAIMS, DELIVERED = "hashed", "claimed", "claims", "delivered"
 GROUP_LENGTH = 100

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from edgeloop.store import Store
+if TYPE_CHECKING:
+    from edgeloop.store import Store
 
 SUCCESSION = "~"
 MOST_HOLDERS = 1000

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from edgeloop.errors import UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 T = TypeVar("T")
 _stuck: dict[str, threading.Thread] = {}
@@ -54,5 +56,6 @@ class Patience:
         return UnreachableError(
             f"{self.what} did not answer within {self.seconds:g} s.",
             left="everything that was there",
-            next=f"Check the mount behind connection {self.connection!r} (`stat` hangs on a dead one), then clear the task.",
+            next=f"Check the mount behind connection {self.connection!r} (`stat` hangs on a dead one); "
+            "then clear the task.",
         )

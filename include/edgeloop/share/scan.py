@@ -6,14 +6,18 @@ import fnmatch
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, TypeVar
 
 from edgeloop.errors import ConfigurationError, UnreachableError
 from edgeloop.records import canonical_json, sha256_hex
 from edgeloop.share.patience import Patience
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
 SCAN_SECONDS = 60.0
 """A hung mount blocks the listing in the kernel; after this many seconds it counts as unreachable."""
 READ_BYTES = 1024 * 1024
@@ -62,12 +66,19 @@ class Folder:
             UnreachableError: The folder is not there, cannot be listed, or did not answer within ``SCAN_SECONDS``.
         """
         path = self.path
-        waiting = Patience(f"The share behind connection {self.connection!r}", seconds=SCAN_SECONDS, connection=self.connection)
+        return self._bounded(lambda: tuple(sorted(self._walk(path, ""), key=lambda one: one.path)))
+
+    def check(self) -> None:
+        """Raise ``UnreachableError``, as :meth:`scan` does, if the folder is not there."""
+        path = self.path
+        self._bounded(lambda: os.scandir(path).close())
+
+    def _bounded(self, work: Callable[[], T]) -> T:
+        what = f"The share behind connection {self.connection!r}"
         try:
-            found = waiting.call(str(path), lambda: sorted(self._walk(path, ""), key=lambda one: one.path))
+            return Patience(what, seconds=SCAN_SECONDS, connection=self.connection).call(str(self.path), work)
         except OSError as error:
             raise self.unreachable(error) from error
-        return tuple(found)
 
     def _walk(self, path: Path, prefix: str) -> Iterator[Seen]:
         # scandir and stat: 4.8 times faster than rglob and stat on 100,000 files.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from edgeloop.share.scan import Seen
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from edgeloop.share.scan import Seen
 
 NS = 1_000_000_000
 
@@ -21,7 +24,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """A file in one state since ``since_ns``, seen so ``looks`` times, last at ``last_ns`` (wall clock, nanoseconds)."""
+    """A file in one state since ``since_ns``, seen so ``looks`` times, last at ``last_ns`` (wall clock, ns)."""
 
     seen: Seen
     since_ns: int
@@ -30,7 +33,7 @@ class Watched:
 
 
 def observe(before: Mapping[str, Watched], found: Iterable[Seen], now_ns: int) -> dict[str, Watched]:
-    """What is known after one more listing; a file of another size or time starts anew, one that is gone is forgotten."""
+    """What is known after one more listing: a changed file starts anew, one that is gone is forgotten."""
     after: dict[str, Watched] = {}
     for seen in found:
         known = before.get(seen.path)

@@ -10,11 +10,13 @@ import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from edgeloop.errors import ConflictError, IntegrityError, NotFoundError
 from edgeloop.records import FileRef
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BLOCK_BYTES = 4 * 1024 * 1024
 READ_BYTES = 1024 * 1024

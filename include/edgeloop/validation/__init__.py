@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeloop.validation.certify import Certification
-from edgeloop.validation.intervals import Labels, batch_of, certificate_of, intervals_of, labels_of, newest
+from edgeloop.validation.certify import Certification, SupersededError
+from edgeloop.validation.lookup import batch_of, certificate_of
 
-__all__ = ["Certification", "Labels", "batch_of", "certificate_of", "intervals_of", "labels_of", "newest"]
+__all__ = ["Certification", "SupersededError", "batch_of", "certificate_of"]

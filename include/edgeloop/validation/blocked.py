@@ -31,8 +31,9 @@ def blocked(
     why = f"{len(breaches)} expectations broken" if breaches else "nothing left to certify"
     reasons = [f"  {number}. {one}" for number, one in enumerate([*breaches, *set_aside][:SHOWN], start=1)]
     more = len(breaches) + len(set_aside) - SHOWN
+    counts = f"{files} files, {len(set_aside)} of them set aside, {quarantined} rows quarantined"
     lines = [
-        f"Batch {batch} is blocked: {why}; {files} files, {len(set_aside)} of them set aside, {quarantined} rows quarantined.",
+        f"Batch {batch} is blocked: {why}; {counts}.",
         *reasons,
         *([f"  and {more} more"] if more > 0 else []),
     ]

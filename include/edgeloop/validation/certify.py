@@ -13,16 +13,14 @@ The certificate is written last, so it proves all of it; a try that died finds i
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeloop.catalog import SUITE, Snapshot
-from edgeloop.errors import ConflictError, UnreachableError, ValidationBlockedError
+from edgeloop.errors import ConflictError, EdgeloopError, ValidationBlockedError
 from edgeloop.records import Batch, Certificate, FileRef, canonical_json, sha256_hex
-from edgeloop.share.scan import Folder, Seen
 from edgeloop.store import Store
 from edgeloop.transfer import upload
 from edgeloop.validation import parquet, times
@@ -34,11 +32,19 @@ from edgeloop.validation.table import BadFileError, Shape, Table, read
 from edgeloop.validation.verdict import judge
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
 
     from edgeloop.azure.blob import BlobContainer
+    from edgeloop.share.scan import Folder
 
 CHANGED = "changed since the claim; the next intake claims it anew"
+GONE = "gone from the share since the claim"
+
+
+class SupersededError(EdgeloopError):
+    """Every file of a batch changed since its claim: the next intake claims them anew, nobody need do anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,25 +98,24 @@ class Certification:
         Raises:
             ValidationBlockedError: A blocking expectation or a budget is broken, or nothing is left to certify. The
                 quarantine is written, no certificate.
+            SupersededError: Every file changed since the claim.
             UnreachableError: The share or the account did not answer.
         """
         known = self.store.find(Certificate, self._record().id)
         if known is not None:
             self.log(f"found: certificate {known.id[:16]} of batch {self.batch.key}, {known.rows} rows")
             return known
-        if not self.folder.path.is_dir():
-            raise UnreachableError(
-                f"The share behind connection {self.folder.connection!r} is not there ({self.folder.path}).",
-                left="the batch, uncertified",
-                next=f"Mount {self.folder.path} on this worker, then {self.rerun or 'clear the task'}.",
-            )
+        # A share that is not mounted must not look like one whose files are gone.
+        self.folder.check()
         with tempfile.TemporaryDirectory(prefix="edgeloop-certify-") as scratch:
             tables, aside = self._read_all(Path(scratch))
+            if all(one.reason == CHANGED for one in aside) and not tables:
+                raise SupersededError(f"Every file of batch {self.batch.key} changed since it was claimed.")
             judged = self._judge_all(tables)
             return self._conclude(judged, aside, Path(scratch))
 
-    def _record(self, **found: object) -> Certificate:
-        return Certificate(  # type: ignore[arg-type]
+    def _record(self, **found: Any) -> Certificate:
+        return Certificate(
             pipeline=self.batch.pipeline,
             origin=self.batch.origin,
             batch=self.batch.id,
@@ -129,8 +134,8 @@ class Certification:
         aside: list[SetAside] = []
         for number, file in enumerate(self.batch.files):
             copy = scratch / f"{number}.csv"
-            if not self._fetch(file, copy):
-                aside.append(SetAside(path=file.path, reason=CHANGED, copy=None))
+            if lost := self._fetch(file, copy):
+                aside.append(SetAside(path=file.path, reason=lost, copy=None))
                 continue
             try:
                 tables[file.path] = read(copy.read_bytes(), shape)
@@ -140,9 +145,12 @@ class Certification:
             self.log(f"set aside: {one.path}: {one.reason}")
         return tables, aside
 
-    def _fetch(self, file: FileRef, copy: Path) -> bool:
-        seen: Seen | None = self.folder.look(file.path)
-        return seen is not None and seen.size == file.size and self.folder.digest(seen, copy) == file.sha256
+    def _fetch(self, file: FileRef, copy: Path) -> str:
+        """Copy a claimed file; returns why it cannot be had, or "". Only its digest counts, not its time."""
+        seen = self.folder.look(file.path)
+        if seen is None:
+            return GONE
+        return "" if self.folder.digest(seen, copy) == file.sha256 else CHANGED
 
     def _judge_all(self, tables: dict[str, Table]) -> list[Judged]:
         if not tables:
@@ -161,14 +169,14 @@ class Certification:
         return judged
 
     def _conclude(self, judged: list[Judged], aside: list[SetAside], scratch: Path) -> Certificate:
-        for one in aside:
-            if one.copy is not None:
-                self._send(f"set_aside/{self.batch.id}/{one.path}", one.copy)
+        for file in aside:
+            if file.copy is not None:
+                self._send(f"set_aside/{self.batch.id}/{file.path}", file.copy)
         for one in judged:
             self._quarantine(one, scratch)
         good = [one for one in judged if len(one.kept)]
         breaches = [sentence for one in judged for sentence in one.verdict.breaches]
-        reasons = [f"{one.path}: {one.reason}" for one in aside]
+        reasons = [f"{file.path}: {file.reason}" for file in aside]
         reasons += [f"{one.path}: every row was quarantined" for one in judged if not len(one.kept)]
         if breaches or not good:
             raise self._blocked(judged, breaches, reasons)
@@ -224,8 +232,9 @@ class Certification:
             digest = sha256_hex(path.read_bytes())[:12]
             whole = PurePosixPath(name)
             sent = upload(self.blobs, str(whole.with_name(f"{whole.stem}-{digest}{whole.suffix}")), path)
-        self.log(f"{'found' if sent.found else 'sent'}: {sent.file.path}, {sent.file.size} bytes, sha256 {sent.file.sha256[:16]}")
-        return sent.file
+        file = sent.file
+        self.log(f"{'found' if sent.found else 'sent'}: {file.path}, {file.size} bytes, sha256 {file.sha256[:16]}")
+        return file
 
 
 def _stem(path: str) -> str:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.errors import ConfigurationError
-from edgeloop.validation.suite import Rule, Suite
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from edgeloop.validation.suite import Rule, Suite
 
 
 NUMBER = "edgeloop_rule"
@@ -48,7 +49,7 @@ class Expectations:
         self._whole = self._frames.add_batch_definition_whole_dataframe("whole")
         try:
             self._suite = gx.ExpectationSuite(name=suite.name, expectations=_numbered(suite))
-        except Exception as error:  # noqa: BLE001 - the library raises whatever pydantic, its registry or a kwarg brings up
+        except Exception as error:
             raise ConfigurationError(
                 f"Great Expectations does not take the suite {suite.name}: {error}",
                 left="nothing was validated",
@@ -58,7 +59,8 @@ class Expectations:
     def run(self, frame: pd.DataFrame) -> tuple[Outcome, ...]:
         """The suite's outcomes on one file's rows (index 0 to n-1), in the order of its rules."""
         batch = self._whole.get_batch({"dataframe": frame})
-        result = batch.validate(self._suite, result_format={"result_format": "COMPLETE", "include_unexpected_rows": False})
+        complete = {"result_format": "COMPLETE", "include_unexpected_rows": False}
+        result = batch.validate(self._suite, result_format=complete)
         # Results come back grouped by column, not in the suite's order.
         answers = {int(one.expectation_config.meta[NUMBER]): one for one in result.results}
         return tuple(_outcome(rule, answers[number], len(frame)) for number, rule in enumerate(self.suite.rules))

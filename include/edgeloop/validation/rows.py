@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeloop.validation import times
-from edgeloop.validation.table import Table
 from edgeloop.validation.verdict import Fault, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
 
-IS_INSTANT, IS_SITE, IS_FIRST, IS_WHOLE = "time_is_an_instant", "site_is_known", "site_and_time_are_unique", "line_is_whole"
+    from edgeloop.validation.table import Table
+
+IS_INSTANT, IS_SITE = "time_is_an_instant", "site_is_known"
+IS_FIRST, IS_WHOLE = "site_and_time_are_unique", "line_is_whole"
 """What every row must be whatever the suite says; the names stand in the quarantine beside those of expectations."""
 
 
@@ -58,9 +61,7 @@ def judge_rows(path: str, table: Table, verdict: Verdict, meaning: Meaning, take
         if pair in taken or taken.add(pair)  # type: ignore[func-returns-value]
     ]
     kept = kept.drop(index=[one.row for one in doubles])
-    return Judged(
-        path=path, kept=kept, quarantine=tuple(_lines(table, [*faults, *doubles])), verdict=verdict
-    )
+    return Judged(path=path, kept=kept, quarantine=tuple(_lines(table, [*faults, *doubles])), verdict=verdict)
 
 
 def _built_in(frame: pd.DataFrame, meaning: Meaning) -> list[Fault]:

@@ -3,9 +3,9 @@
     {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "P_avg"},
      "meta": {"severity": "quarantine", "budget": 0.15, "reason": "the sensor was silent"}}
 
-``severity``: ``block`` (the default) stops the batch; ``quarantine`` sets the failing rows aside and stops the batch only
-when their share of a file's rows is above ``budget``; ``warn`` is only noted. ``budget`` defaults to 0 for ``block`` and
-``warn``, to 1 for ``quarantine``.
+``severity``: ``block`` (the default) stops the batch; ``quarantine`` sets the failing rows aside and stops the batch
+only when their share of a file's rows is above ``budget``; ``warn`` is only noted. ``budget`` defaults to 0 for
+``block`` and ``warn``, to 1 for ``quarantine``.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def load(text: str, file: str = "expectations.json") -> Suite:
         body = json.loads(text)
         expectations = body["expectations"]
     except (ValueError, KeyError, TypeError) as error:
-        raise _wrong(file, f"is no suite: {error!r}", "write {'name': ..., 'expectations': [{type, kwargs, meta}]}") from error
+        remedy = "write {'name': ..., 'expectations': [{type, kwargs, meta}]}"
+        raise _wrong(file, f"is no suite: {error!r}", remedy) from error
     rules = tuple(_rule(file, number, one) for number, one in enumerate(expectations, start=1))
     columns, exact = _columns(expectations)
     return Suite(
@@ -83,7 +84,8 @@ def load(text: str, file: str = "expectations.json") -> Suite:
 
 def _rule(file: str, number: int, one: Any) -> Rule:
     if not isinstance(one, dict) or not isinstance(one.get("type"), str):
-        raise _wrong(file, f"expectation {number} has no type", "write for example 'expect_column_values_to_not_be_null'")
+        remedy = "write for example 'expect_column_values_to_not_be_null'"
+        raise _wrong(file, f"expectation {number} has no type", remedy)
     where = f"expectation {number} ({one['type']})"
     kwargs, meta = one.get("kwargs") or {}, one.get("meta") or {}
     known = [severity.value for severity in Severity]

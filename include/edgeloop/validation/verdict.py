@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from edgeloop.validation.expect import Outcome
 from edgeloop.validation.suite import Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from edgeloop.validation.expect import Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +46,7 @@ def judge(file: str, outcomes: Iterable[Outcome]) -> Verdict:
             continue
         if broken:
             breaches.append(_sentence(file, one))
-        faults += [
-            Fault(row=row, expectation=rule.expectation, column=", ".join(rule.columns)) for row in one.failing
-        ]
+        faults += [Fault(row=row, expectation=rule.expectation, column=", ".join(rule.columns)) for row in one.failing]
     return Verdict(faults=tuple(faults), breaches=tuple(breaches), warnings=tuple(warnings))
 
 
