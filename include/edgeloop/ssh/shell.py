@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from edgeloop.errors import ConfigurationError
 from edgeloop.ssh import problems
@@ -43,6 +43,14 @@ class Completed:
         return self.out.decode(errors="replace").strip()
 
 
+class Sink(Protocol):
+    """Where standard output can go as it comes; a binary file is one."""
+
+    def write(self, data: bytes, /) -> int:
+        """Take a chunk."""
+        ...
+
+
 class Shell:
     """One login on a machine, as a context manager; commands run one after the other or from several threads.
 
@@ -69,7 +77,7 @@ class Shell:
         *,
         stdin: bytes | Iterator[bytes] | None = None,
         timeout: float,
-        sink: BinaryIO | None = None,
+        sink: Sink | None = None,
     ) -> Completed:
         """Run ``command`` in the login shell and wait at most ``timeout`` seconds for its end.
 
@@ -102,7 +110,7 @@ class Shell:
         *,
         stdin: bytes | Iterator[bytes] | None = None,
         timeout: float,
-        sink: BinaryIO | None = None,
+        sink: Sink | None = None,
     ) -> Completed:
         """As :meth:`run`, but any exit code other than 0 raises ``RemoteCommandError`` with the last lines."""
         done = self.run(command, stdin=stdin, timeout=timeout, sink=sink)
@@ -113,7 +121,7 @@ class Shell:
     def dial(self, host: str, port: int) -> Channel:
         """A TCP connection that the far side makes to ``host``:``port``, to be used like a socket and closed.
 
-        Raises ``ConnectionRefusedError`` when nothing listens there and ``UnreachableError`` when the machine is silent.
+        Raises ``ConnectionRefusedError`` when nothing listens there and ``UnreachableError`` from a silent machine.
         """
         from paramiko import ChannelException, SSHException
 
@@ -144,7 +152,7 @@ class _Exchange:
         self._err: list[bytes] = []
         self._failure: BaseException | None = None
 
-    def run(self, command: str, stdin: bytes | Iterator[bytes] | None, sink: BinaryIO | None) -> Completed:
+    def run(self, command: str, stdin: bytes | Iterator[bytes] | None, sink: Sink | None) -> Completed:
         self._channel.settimeout(self._left())
         self._channel.exec_command(command)
         threads = [threading.Thread(target=self._drain_err, daemon=True)]
@@ -169,7 +177,7 @@ class _Exchange:
             raise TimeoutError
         return left
 
-    def _drain_out(self, sink: BinaryIO | None) -> bytes:
+    def _drain_out(self, sink: Sink | None) -> bytes:
         kept: list[bytes] = []
         while True:
             self._channel.settimeout(self._left())

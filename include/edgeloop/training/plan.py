@@ -1,0 +1,78 @@
+"""From a dataset and a pipeline's snapshot to the training that is asked for: its identity, its job, what is sent."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from edgeloop.records import TrainingRun, canonical_json
+from edgeloop.training.bundle import Member, member
+from edgeloop.training.dataset import dataset_json, file_names
+from edgeloop.training.job import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edgeloop.catalog import Snapshot
+    from edgeloop.pipeline import Pipeline
+    from edgeloop.records import Dataset, ModelVersion
+
+MINUTE = 60
+
+
+class Source(Protocol):
+    """Where the bytes of data and champion are; a blob container is one."""
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """A blob, chunk by chunk."""
+        ...
+
+
+def parameters_of(spec: Pipeline) -> str:
+    """The training parameters as canonical JSON."""
+    return canonical_json(spec.training.parameters).decode()
+
+
+def plan(
+    snapshot: Snapshot, dataset: Dataset, *, image: str, champion: ModelVersion | None = None, forced: str = ""
+) -> TrainingRun:
+    """The training that is asked for; its id is known before anything is sent.
+
+    ``image`` is the image's id on the VM: a rebuilt image under the same name is another training.
+    """
+    return TrainingRun(
+        pipeline=snapshot.spec.name,
+        origin=dataset.origin,
+        dataset=dataset.id,
+        code=snapshot.code_digest,
+        image=image,
+        parameters=parameters_of(snapshot.spec),
+        champion=champion.id if champion else "",
+        forced=forced,
+        config=snapshot.digest,
+    )
+
+
+def job_of(run: TrainingRun, spec: Pipeline, *, now: float) -> Job:
+    """The job of a training; its deadline counts from ``now``, seconds since 1970."""
+    return Job(
+        run_id=run.id,
+        pipeline=run.pipeline,
+        image=run.image,
+        cpus=spec.training.cpus,
+        memory_mb=spec.training.memory_mb,
+        deadline=int(now + spec.training.timeout_minutes * MINUTE),
+    )
+
+
+def members(snapshot: Snapshot, dataset: Dataset, champion: ModelVersion | None, source: Source) -> tuple[Member, ...]:
+    """Everything the job finds on the VM: dataset.json, the Parquet files, the code and the champion's model."""
+    sent = [member("data/dataset.json", dataset_json(dataset, snapshot.spec))]
+    sent += [
+        Member(path=f"data/{name}", size=file.size, sha256=file.sha256, read=partial(source.chunks, file.path))
+        for name, file in zip(file_names(dataset), dataset.files, strict=True)
+    ]
+    if champion is not None:
+        read = partial(source.chunks, champion.blob)
+        sent.append(Member(path="data/champion.onnx", size=champion.size, sha256=champion.sha256, read=read))
+    return (*sent, *(member(f"code/{name}", text.encode()) for name, text in snapshot.files))

@@ -1,0 +1,154 @@
+"""The trigger behind ``TrainOnVMOperator``: follows the job, and stops it only when its task was really given up."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+import edgeloop
+from edgeloop.errors import ConfigurationError, EdgeloopError
+from edgeloop.training import commands
+from edgeloop.training.follow import Follower, Patience
+from edgeloop.training.job import Job
+from edgeloop_airflow import hooks
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+ARGUMENTS = (
+    "connection",
+    "run_id",
+    "pipeline",
+    "image",
+    "deadline",
+    "attempt",
+    "poll_seconds",
+    "link_seconds",
+    "version",
+)
+DEFERRED = "deferred"
+ANSWER_SECONDS = 10.0
+GONE_SECONDS = 18.0
+
+
+class TrainingTrigger(BaseTrigger):
+    """Follows one job on a VM and fires once: ended, past its deadline, or out of reach for too long.
+
+    Its lines reach the task's log while it runs. A triggerer that restarts goes on after the last line.
+
+    Args:
+        connection: The VM's Airflow connection.
+        run_id: The training's id; names the container.
+        pipeline: Whose it is.
+        image: The job's image; needed to tidy up after a kill.
+        deadline: When the job must have ended, seconds since 1970.
+        attempt: The task's try that deferred.
+        poll_seconds: How often to look.
+        link_seconds: How long a VM may be silent.
+        version: Of the operator; another version here means a component was not restarted.
+    """
+
+    def __init__(
+        self,
+        *,
+        connection: str,
+        run_id: str,
+        pipeline: str,
+        image: str,
+        deadline: int,
+        attempt: int = 1,
+        poll_seconds: float = 1.0,
+        link_seconds: float = 120.0,
+        version: str = edgeloop.__version__,
+    ) -> None:
+        super().__init__()
+        self.connection = connection
+        self.run_id = run_id
+        self.pipeline = pipeline
+        self.image = image
+        self.deadline = deadline
+        self.attempt = attempt
+        self.poll_seconds = poll_seconds
+        self.link_seconds = link_seconds
+        self.version = version
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """The class and its arguments; none of them is a secret."""
+        return "edgeloop_airflow.training_trigger.TrainingTrigger", {name: getattr(self, name) for name in ARGUMENTS}
+
+    @property
+    def job(self) -> Job:
+        """The job that is followed."""
+        return Job(run_id=self.run_id, pipeline=self.pipeline, image=self.image, deadline=self.deadline)
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Follow, then fire once."""
+        if self.version != edgeloop.__version__:
+            raise ConfigurationError(
+                f"The operator is of Edgeloop {self.version}, this triggerer of {edgeloop.__version__}.",
+                left=f"container {self.job.name}, which goes on",
+                next="Restart the triggerer, then clear the task: it attaches.",
+            )
+        follower = Follower(
+            job=self.job,
+            endpoint=lambda: hooks.ssh_endpoint_async(self.connection),
+            say=lambda line: self.log.info("%s", line),
+            patience=Patience(poll=self.poll_seconds, link=self.link_seconds),
+        )
+        ending = await follower.run()
+        yield TriggerEvent({"ending": ending.value})
+
+    async def on_kill(self) -> None:
+        """Stop the job if the task really left ``deferred``.
+
+        Airflow 3.3.2 comes here too when it hands the trigger to another triggerer; the task is deferred then, and
+        the job must live. It waits 30 s at most, so the stop itself is carried out on the VM.
+        """
+        state = await self._task_state()
+        if state == DEFERRED:
+            self.log.info("The task is still deferred: job %s goes on under another triggerer", self.job.name)
+            return
+        await self._stop(f"try {self.attempt} of the task was given up, it is {state or 'cleared'} now")
+
+    async def _task_state(self) -> str | None:
+        """The task's state now; None when it has none (cleared) or is gone.
+
+        In a thread: Airflow calls this hook in a task that its synchronous calls cannot be bridged from.
+        """
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        one = self.task_instance
+        if one is None:
+            return DEFERRED
+        states = await asyncio.wait_for(
+            asyncio.to_thread(
+                RuntimeTaskInstance.get_task_states,
+                one.dag_id,
+                map_index=one.map_index,
+                task_ids=[one.task_id],
+                run_ids=[one.run_id],
+            ),
+            ANSWER_SECONDS,
+        )
+        known: dict[str, str | None] = states.get(one.run_id) or {}
+        return next(iter(known.values()), None)
+
+    async def _stop(self, reason: str) -> None:
+        from edgeloop.ssh.async_shell import AsyncShell
+
+        job = self.job
+        try:
+            async with AsyncShell(await hooks.ssh_endpoint_async(self.connection)) as shell:
+                await shell.run(commands.cancel(job, reason=reason), timeout=ANSWER_SECONDS)
+                self.log.info("Asked the VM to stop %s: %s", job.name, reason)
+                async with asyncio.timeout(GONE_SECONDS):
+                    while (await shell.run(commands.present(job), timeout=ANSWER_SECONDS)).text:  # noqa: ASYNC110 - remote
+                        await asyncio.sleep(0.5)
+        except TimeoutError:
+            self.log.info("%s still writes its last; the VM removes it after %d s", job.name, commands.GRACE_SECONDS)
+        except EdgeloopError as error:
+            self.log.warning("Container %s may still run: %s", job.name, error)
+        else:
+            self.log.info("%s is gone", job.name)
