@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 SIGNALS = ("Ws_avg", "Ot_avg", "Va_avg", "Wa_avg", "Ya_avg", "Ba_avg")
-FEATURES = ("ws", "ot", "va", "wa_sin", "wa_cos", "ya_sin", "ya_cos", "ba")
+FEATURES = ("Ws", "Ot", "Va", "Wa_sin", "Wa_cos", "Ya_sin", "Ya_cos", "Ba")  # the names in pipeline.yaml
 MIN_WIND_SPEED = 2.5  # m/s; below it the turbine stands and its power says nothing about the wind
 MIN_TEMPERATURE = -50.0  # degrees C; the real data holds -273.2, a sensor's way to say "broken"
 
