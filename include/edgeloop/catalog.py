@@ -10,16 +10,14 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import yaml
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
 
 from edgeloop.errors import ConfigurationError, ConflictError
-from edgeloop.pipeline import Pipeline
+from edgeloop.problems import Problem, line_in, parse_spec, suite_problems
 from edgeloop.records import canonical_json, sha256_hex
 
 if TYPE_CHECKING:
+    from edgeloop.pipeline import Pipeline
     from edgeloop.store import Objects
 
 SPEC = "pipeline.yaml"
@@ -27,20 +25,6 @@ SUITE = "expectations.json"
 SCRIPT = "train.py"
 MAX_FILE_BYTES = 1_000_000
 SHIPPED = (".py", ".json", ".yaml", ".txt", ".md", ".toml")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """One thing that is wrong in a pipeline's folder; ``line`` is 1-based, 0 for the whole file."""
-
-    file: str
-    line: int
-    field: str
-    remedy: str
-
-    def __str__(self) -> str:
-        """``file:line: field: remedy``."""
-        return f"{self.file}:{self.line}: {self.field}: {self.remedy}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,18 +94,51 @@ def last_valid_folder() -> Path:
 def load(folder: Path | None = None, last_valid: Path | None = None) -> Catalog:
     """Read every pipeline below ``folder``; never raises for what a user wrote."""
     folder, last_valid = folder or pipelines_folder(), last_valid or last_valid_folder()
-    good: list[Snapshot] = []
-    problems: list[Problem] = []
-    for home in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "_"))):
+    homes, problems = _homes(folder)
+    found: list[tuple[Path, Snapshot | None, Snapshot | None]] = []
+    for home in homes:
         snapshot, wrong = read(home)
+        found.append((home, snapshot, _recall(last_valid, home.name)))
         problems += wrong
-        if snapshot is None:
-            snapshot = _recall(last_valid, home.name)
-        else:
+    good: list[Snapshot] = []
+    # Who had a container before keeps it: a newcomer must not take a running pipeline's DAGs away.
+    for home, snapshot, before in sorted(found, key=lambda one: not _kept_container(one[1], one[2])):
+        clashes = _clashes(snapshot, good, home) if snapshot else []
+        problems += clashes
+        if snapshot is not None and not clashes:
             _remember(last_valid, snapshot)
-        if snapshot is not None:
             good.append(snapshot)
-    return Catalog(pipelines=tuple(good), problems=tuple(problems))
+        elif before is not None and not _clashes(before, good, home):
+            good.append(before)
+    return Catalog(pipelines=tuple(sorted(good, key=lambda one: one.spec.name)), problems=tuple(problems))
+
+
+def _kept_container(now: Snapshot | None, before: Snapshot | None) -> bool:
+    return before is not None and (now is None or now.spec.storage == before.spec.storage)
+
+
+def _clashes(snapshot: Snapshot, others: list[Snapshot], home: Path) -> list[Problem]:
+    """A container belongs to one pipeline: two in one would share a promotion ledger."""
+    mine = snapshot.spec.storage
+    return [
+        Problem(
+            file=str(home / SPEC),
+            line=line_in(snapshot.text(SPEC), "storage", "container"),
+            field="storage.container",
+            remedy=f"{mine.container!r} belongs to pipeline {other.spec.name}; give this one a container of its own",
+        )
+        for other in others
+        if (other.spec.storage.connection, other.spec.storage.container) == (mine.connection, mine.container)
+    ]
+
+
+def _homes(folder: Path) -> tuple[list[Path], list[Problem]]:
+    try:
+        found = [one for one in folder.iterdir() if one.is_dir() and not one.name.startswith((".", "_"))]
+    except OSError as error:
+        remedy = f"cannot be listed ({error.strerror}); put pipelines there or set EDGELOOP_PIPELINES to their folder"
+        return [], [Problem(file=str(folder), line=0, field="(folder)", remedy=remedy)]
+    return sorted(found), []
 
 
 def read(home: Path) -> tuple[Snapshot | None, list[Problem]]:
@@ -140,10 +157,15 @@ def read(home: Path) -> tuple[Snapshot | None, list[Problem]]:
     problems += wrong
     if spec is not None and spec.name != home.name:
         problems.append(
-            Problem(file=spec_file, line=1, field="name", remedy=f"must be the folder's name: 'name: {home.name}'")
+            Problem(
+                file=spec_file,
+                line=line_in(texts[SPEC], "name"),
+                field="name",
+                remedy=f"must be the folder's name: 'name: {home.name}'",
+            )
         )
     if SUITE in texts:
-        problems += _suite_problems(texts[SUITE], str(home / SUITE))
+        problems += suite_problems(texts[SUITE], str(home / SUITE))
     if spec is None or problems:
         return None, problems
     return Snapshot(spec=spec, files=tuple(files)), []
@@ -163,57 +185,15 @@ def from_json(raw: bytes) -> Snapshot:
     return Snapshot(spec=spec, files=files)
 
 
-def parse_spec(text: str, file: str) -> tuple[Pipeline | None, list[Problem]]:
-    """Validate the text of a pipeline.yaml; every problem with its line."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        body = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 0
-        remedy = f"is no YAML: {getattr(error, 'problem', None) or error}"
-        return None, [Problem(file=file, line=line, field="(yaml)", remedy=remedy)]
-    if not isinstance(body, dict):
-        return None, [Problem(file=file, line=1, field="(file)", remedy="must be a mapping that starts with 'name:'")]
-    try:
-        return Pipeline.model_validate(body), []
-    except ValidationError as error:
-        return None, [_problem(one, node, file) for one in error.errors()]
-
-
-def _problem(error: Any, node: yaml.Node | None, file: str) -> Problem:
-    where = tuple(part for part in error["loc"])
-    remedy = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "missing":
-        remedy = "is missing; add it"
-    elif error["type"] == "extra_forbidden":
-        remedy = "is no known field; remove it or correct its name"
-    elif "input" in error and isinstance(error["input"], str | int | float | bool):
-        remedy = f"{error['input']!r} will not do: {remedy}"
-    return Problem(file=file, line=_line(node, where), field=".".join(map(str, where)) or "(file)", remedy=remedy)
-
-
-def _line(node: yaml.Node | None, where: tuple[str | int, ...]) -> int:
-    """The 1-based line of a field, or of the nearest section around it."""
-    line = 1
-    for part in where:
-        if isinstance(node, yaml.MappingNode):
-            pairs = [(key, value) for key, value in node.value if key.value == str(part)]
-            if not pairs:
-                return line
-            line, node = pairs[0][0].start_mark.line + 1, pairs[0][1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            return line
-    return line
-
-
 def _texts(home: Path) -> tuple[list[tuple[str, str]], list[Problem]]:
     files: list[tuple[str, str]] = []
     problems: list[Problem] = []
-    for path in sorted(home.iterdir()):
+    try:
+        paths = sorted(home.iterdir())
+    except OSError as error:
+        remedy = f"cannot be listed ({error.strerror}); correct its permissions"
+        return [], [Problem(file=str(home), line=0, field="(folder)", remedy=remedy)]
+    for path in paths:
         if not path.is_file() or path.suffix not in SHIPPED:
             continue
         try:
@@ -234,18 +214,6 @@ def _texts(home: Path) -> tuple[list[tuple[str, str]], list[Problem]]:
     return files, problems
 
 
-def _suite_problems(text: str, file: str) -> list[Problem]:
-    import json
-
-    try:
-        body = json.loads(text)
-    except json.JSONDecodeError as error:
-        return [Problem(file=file, line=error.lineno, field="(json)", remedy=f"is no JSON: {error.msg}")]
-    if not isinstance(body, dict) or not isinstance(body.get("expectations"), list):
-        return [Problem(file=file, line=1, field="expectations", remedy="must be a list of {type, kwargs, meta}")]
-    return []
-
-
 def _remember(folder: Path, snapshot: Snapshot) -> None:
     """Keep the valid snapshot; a folder that cannot be written costs only the fallback, never a DAG."""
     target = folder / f"{snapshot.spec.name}.json"
@@ -263,5 +231,5 @@ def _remember(folder: Path, snapshot: Snapshot) -> None:
 def _recall(folder: Path, name: str) -> Snapshot | None:
     try:
         return from_json((folder / f"{name}.json").read_bytes())
-    except (OSError, ValueError, KeyError, ConfigurationError):
+    except (OSError, ValueError, KeyError, TypeError, ConfigurationError):
         return None

@@ -8,10 +8,14 @@ the snapshot that a batch was claimed under, so an edit in the middle changes no
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 NAME = r"^[a-z][a-z0-9_]{1,40}$"
 CRON_FIELDS = 5
@@ -22,10 +26,21 @@ ContainerName = Annotated[str, Field(pattern=r"^[a-z0-9](?:-?[a-z0-9])+$", min_l
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
+def wrong(remedy: str, *at: str | int) -> PydanticCustomError:
+    """What a section's own check raises; ``at`` leads from the section to the field, so that the line can be told."""
+    return PydanticCustomError("edgeloop", "{remedy}", {"remedy": remedy, "at": at})
+
+
+def twice(names: Iterable[str]) -> list[str]:
+    """Names that occur more than once, sorted."""
+    seen = list(names)
+    return sorted({name for name in seen if seen.count(name) > 1})
+
+
 class Part(BaseModel):
     """Base of every section: no unknown fields, no changes after loading."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Source(Part):
@@ -48,9 +63,9 @@ class Source(Part):
         try:
             groups = re.compile(self.group).groups
         except re.error as error:
-            raise ValueError(f"group is no regular expression: {error}") from error
+            raise wrong(f"is no regular expression: {error}", "group") from error
         if groups != 1:
-            raise ValueError(f"group must hold exactly one (...) that names the batch, it holds {groups}")
+            raise wrong(f"must hold exactly one (...) that names the batch, it holds {groups}", "group")
         return self
 
 
@@ -68,7 +83,7 @@ class Columns(Part):
         try:
             ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ValueError(f"timezone {self.timezone!r} is no IANA name such as Europe/Paris") from error
+            raise wrong(f"{self.timezone!r} is no IANA name such as Europe/Paris", "timezone") from error
         return self
 
 
@@ -86,6 +101,12 @@ class Feature(Part):
     low: float
     high: float
 
+    @model_validator(mode="after")
+    def _low_is_below_high(self) -> Self:
+        if self.low >= self.high:
+            raise wrong(f"must be above low, which is {self.low:g}", "high")
+        return self
+
 
 class Model(Part):
     """What the model predicts and when a prediction counts as right."""
@@ -95,6 +116,12 @@ class Model(Part):
     features: Annotated[tuple[Feature, ...], Field(min_length=1)]
     domain: str = ""
     """A pandas query over the source columns; rows outside it are neither trained on nor judged."""
+
+    @model_validator(mode="after")
+    def _features_have_names_of_their_own(self) -> Self:
+        if names := twice(one.name for one in self.features):
+            raise wrong(f"names {', '.join(names)} more than once; each feature is one column of the input", "features")
+        return self
 
 
 class Storage(Part):
@@ -179,7 +206,7 @@ class Schedules(Part):
 
         for name in ("sweep", "drift"):
             if len(getattr(self, name).split()) != CRON_FIELDS or not croniter.is_valid(getattr(self, name)):
-                raise ValueError(f"{name} must be a cron expression of five fields, for example '*/10 * * * *'")
+                raise wrong("must be a cron expression of five fields, for example '*/10 * * * *'", name)
         return self
 
 
@@ -204,14 +231,20 @@ class Pipeline(Part):
 
     @model_validator(mode="after")
     def _rings_cover_the_sites(self) -> Self:
+        if names := twice(site.name for site in self.sites) + twice(site.device for site in self.sites):
+            raise wrong(f"names {', '.join(names)} more than once; each site has its own name and device", "sites")
+        if names := twice(ring.name for ring in self.rollout.rings):
+            raise wrong(f"has {', '.join(names)} more than once; give each ring a name of its own", "rollout", "rings")
         known = [site.name for site in self.sites]
         ringed = [site for ring in self.rollout.rings for site in ring.sites]
         if unknown := sorted(set(ringed) - set(known)):
-            raise ValueError(f"rollout.rings name unknown sites {', '.join(unknown)}; sites are {', '.join(known)}")
-        if twice := sorted({site for site in ringed if ringed.count(site) > 1}):
-            raise ValueError(f"rollout.rings name {', '.join(twice)} more than once; a device belongs to one ring")
+            remedy = f"names unknown sites {', '.join(unknown)}; sites are {', '.join(known)}"
+            raise wrong(remedy, "rollout", "rings")
+        if again := twice(ringed):
+            remedy = f"names {', '.join(again)} more than once; a device belongs to one ring"
+            raise wrong(remedy, "rollout", "rings")
         if missing := sorted(set(known) - set(ringed)):
-            raise ValueError(f"rollout.rings leave out {', '.join(missing)}; add each site to a ring")
+            raise wrong(f"leaves out {', '.join(missing)}; add each site to a ring", "rollout", "rings")
         return self
 
     def device_of(self, site: str) -> str:

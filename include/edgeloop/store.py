@@ -15,7 +15,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from edgeloop.errors import ConflictError, IntegrityError, NotFoundError
+from edgeloop.errors import ConfigurationError, ConflictError, IntegrityError, NotFoundError
 from edgeloop.records import KINDS, SCHEMA_VERSION, Record, canonical_json
 
 if TYPE_CHECKING:
@@ -91,14 +91,32 @@ class Store:
 
     def get(self, kind: type[R], record_id: str) -> R:
         """The record of that id; raises ``NotFoundError``, or ``IntegrityError`` if it does not hash to its name."""
-        raw = json.loads(self.objects.get(f"records/{kind.kind}/{record_id}.json"))
-        record = cast("R", KINDS[raw["kind"]].from_dict(raw["record"]))
+        record = self._read(kind, record_id)
         if record.id != record_id:
             raise IntegrityError(
                 f"Record {kind.kind}/{record_id} hashes to {record.id}: it was changed after it was written.",
                 next="Restore the blob from a backup; do not edit records.",
             )
         return record
+
+    def _read(self, kind: type[R], record_id: str) -> R:
+        name = f"records/{kind.kind}/{record_id}.json"
+        try:
+            raw = json.loads(self.objects.get(name))
+            schema, body = int(raw["schema"]), raw["record"]
+            if schema <= SCHEMA_VERSION:
+                return cast("R", KINDS[raw["kind"]].from_dict(body))
+        except (ValueError, TypeError, KeyError) as error:
+            raise IntegrityError(
+                f"Blob {name} is no record: {type(error).__name__}: {error}",
+                left="the blob as it is",
+                next="If another version of Edgeloop wrote it, run that version; else restore the blob from a backup.",
+            ) from error
+        raise ConfigurationError(
+            f"Record {kind.kind}/{record_id} has schema version {schema}; this Edgeloop reads up to {SCHEMA_VERSION}.",
+            left="the record as it is",
+            next="Install the newer version of Edgeloop on every component and restart them.",
+        )
 
     def find(self, kind: type[R], record_id: str) -> R | None:
         """The record of that id, or None."""
@@ -132,7 +150,8 @@ class Store:
         """Give ``key`` its meaning once: returns ``value``, or what an earlier writer decided."""
         if self._once(f"keys/{name}/{key}.json", json.dumps(value).encode()):
             return value
-        return self.fixed(name, key) or value
+        decided = self.fixed(name, key)
+        return value if decided is None else decided
 
     def fixed(self, name: str, key: str) -> str | None:
         """What ``key`` means, or None while nobody decided."""

@@ -36,6 +36,7 @@ def second(checkout: Checkout, pipelines_folder: Path) -> Path:
         shutil.copytree(source, pipelines_folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     spec = pipelines_folder / "second" / "pipeline.yaml"
     _edit(spec, "name: wind_power\n", "name: second\n")
+    _edit(spec, "container: wind-power\n", "container: second\n")
     return spec
 
 

@@ -17,13 +17,14 @@ from edgeloop.errors import ConfigurationError, ConflictError, NotFoundError, Un
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from azure.storage.blob import ContainerClient
+    from azure.storage.blob import BlobBlock, ContainerClient
 
 CONNECT_SECONDS = 5
 IDLE_SECONDS = 30
 STACK_HUB_API_VERSION = "2019-02-02"
 """The newest x-ms-version that Azure Stack Hub and Stack Edge blob endpoints take (Azure Stack Hub documentation)."""
 REFUSED = (401, 403)
+BUSY = (429, 500, 502, 503, 504)
 BLOCK_BYTES = 4 * 1024 * 1024
 
 
@@ -56,25 +57,39 @@ class BlobContainer:
     """
 
     def __init__(self, account: BlobAccount, name: str) -> None:
-        from azure.storage.blob import ContainerClient
-
         extra: dict[str, Any] = {"api_version": account.api_version} if account.api_version else {}
         self.account, self.name = account, name
-        self._client: ContainerClient = ContainerClient.from_connection_string(
-            account.connection_string,
-            name,
+        try:
+            self._client: ContainerClient = self._connect(extra)
+        except ValueError:
+            # The SDK's message and the error's cause may hold a piece of the string, and with it of the key.
+            raise ConfigurationError(
+                f"extra.connection_string of connection {account.connection!r} is no connection string.",
+                left="nothing was started",
+                next="Copy it again from the storage account; it reads 'DefaultEndpointsProtocol=...;AccountName=...'.",
+            ) from None
+        self._made = False
+
+    def _connect(self, extra: dict[str, Any]) -> ContainerClient:
+        from azure.storage.blob import ContainerClient
+
+        return ContainerClient.from_connection_string(
+            self.account.connection_string,
+            self.name,
             connection_timeout=CONNECT_SECONDS,
             read_timeout=IDLE_SECONDS,
-            # The SDK's own pause of 15 s and more keeps a task on a dead account for minutes; these four take about 20 s.
+            # The SDK's own pause of 15 s and more keeps a task on a dead account for minutes; these take about 20 s.
             retry_total=4,
             initial_backoff=1,
             increment_base=2,
             random_jitter_range=1,
             max_single_put_size=BLOCK_BYTES,
             max_block_size=BLOCK_BYTES,
+            # Without these the first chunk of a download has up to 32 MiB.
+            max_single_get_size=BLOCK_BYTES,
+            max_chunk_get_size=BLOCK_BYTES,
             **extra,
         )
-        self._made = False
 
     @contextmanager
     def _errors(self, blob: str) -> Iterator[None]:
@@ -96,6 +111,13 @@ class BlobContainer:
                 next=f"Check the endpoint in `airflow connections get {self.account.connection}`, then clear the task.",
             ) from error
         except exceptions.HttpResponseError as error:
+            if (error.status_code or 0) in BUSY:
+                raise UnreachableError(
+                    f"The storage account behind connection {self.account.connection!r} answered "
+                    f"{error.status_code} ({error.reason}) again and again.",
+                    left="everything already stored",
+                    next="Look at the account's health and its limits, then clear the task.",
+                ) from error
             if error.status_code not in REFUSED:
                 raise
             raise ConfigurationError(
@@ -147,8 +169,6 @@ class BlobContainer:
 
     def staged(self, name: str) -> dict[str, int]:
         """Ids and sizes of the blocks that were sent for ``name`` and not committed; none if there are none."""
-        from azure.storage.blob import BlobBlock
-
         self.ensure()
         try:
             with self._errors(name):

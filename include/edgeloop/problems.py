@@ -1,0 +1,112 @@
+"""What is wrong in a pipeline's files: every problem with its file, line, field and what to write instead."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from edgeloop.pipeline import Pipeline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong in a pipeline's folder; ``line`` is 1-based, 0 for the whole file."""
+
+    file: str
+    line: int
+    field: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """``file:line: field: remedy``."""
+        return f"{self.file}:{self.line}: {self.field}: {self.remedy}"
+
+
+def parse_spec(text: str, file: str) -> tuple[Pipeline | None, list[Problem]]:
+    """Validate the text of a pipeline.yaml; every problem with its line."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        body = yaml.safe_load(text)
+    # An impossible date (2014-02-30) is a ValueError, a thousand brackets end the stack: PyYAML lets both through.
+    except (ValueError, RecursionError) as error:
+        return None, [Problem(file=file, line=0, field="(yaml)", remedy=f"cannot be read as YAML: {error}")]
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 0
+        remedy = f"is no YAML: {getattr(error, 'problem', None) or error}"
+        return None, [Problem(file=file, line=line, field="(yaml)", remedy=remedy)]
+    if not isinstance(body, dict):
+        return None, [Problem(file=file, line=1, field="(file)", remedy="must be a mapping that starts with 'name:'")]
+    if again := _duplicates(node, file):
+        return None, again
+    try:
+        return Pipeline.model_validate(body), []
+    except ValidationError as error:
+        return None, [_problem(one, node, file) for one in error.errors()]
+
+
+def _problem(error: Any, node: yaml.Node | None, file: str) -> Problem:
+    where = (*error["loc"], *error.get("ctx", {}).get("at", ()))
+    remedy = error["msg"]
+    if error["type"] == "missing":
+        remedy = "is missing; add it"
+    elif error["type"] == "extra_forbidden":
+        remedy = "is no known field; remove it or correct its name"
+    elif error["type"] != "edgeloop" and "input" in error and isinstance(error["input"], str | int | float | bool):
+        remedy = f"{error['input']!r} will not do: {remedy}"
+    return Problem(file=file, line=line_of(node, where), field=".".join(map(str, where)) or "(file)", remedy=remedy)
+
+
+def _duplicates(node: yaml.Node | None, file: str, path: str = "") -> list[Problem]:
+    """Keys that a mapping holds twice: YAML would silently take the last."""
+    found: list[Problem] = []
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            line, name = key.start_mark.line + 1, f"{path}{key.value}"
+            if name in seen:
+                remedy = f"is there twice, first on line {seen[name]}; remove one"
+                found.append(Problem(file=file, line=line, field=name, remedy=remedy))
+            seen.setdefault(name, line)
+            found += _duplicates(value, file, f"{name}.")
+    elif isinstance(node, yaml.SequenceNode):
+        for at, value in enumerate(node.value):
+            found += _duplicates(value, file, f"{path}{at}.")
+    return found
+
+
+def line_in(text: str, *where: str | int) -> int:
+    """The 1-based line of a field in a YAML text that parses."""
+    return line_of(yaml.compose(text, Loader=yaml.SafeLoader), where)
+
+
+def line_of(node: yaml.Node | None, where: tuple[str | int, ...]) -> int:
+    """The 1-based line of a field, or of the nearest section around it."""
+    line = 1
+    for part in where:
+        if isinstance(node, yaml.MappingNode):
+            pairs = [(key, value) for key, value in node.value if key.value == str(part)]
+            if not pairs:
+                return line
+            line, node = pairs[0][0].start_mark.line + 1, pairs[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            return line
+    return line
+
+
+def suite_problems(text: str, file: str) -> list[Problem]:
+    """What is wrong with the text of an expectation suite, as far as its shape goes."""
+    try:
+        body = json.loads(text)
+    except json.JSONDecodeError as error:
+        return [Problem(file=file, line=error.lineno, field="(json)", remedy=f"is no JSON: {error.msg}")]
+    if not isinstance(body, dict) or not isinstance(body.get("expectations"), list):
+        return [Problem(file=file, line=1, field="expectations", remedy="must be a list of {type, kwargs, meta}")]
+    return []
