@@ -1,0 +1,1 @@
+"""Trains nothing: no test of this pipeline gets that far."""

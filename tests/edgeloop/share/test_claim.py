@@ -1,0 +1,265 @@
+"""Claims on a real store: once, whatever dies and however many run."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgeloop.catalog import Snapshot
+from edgeloop.records import Batch, Certificate
+from edgeloop.share import Claim, Claims, Emissions, Fate, Folder, Intake, Right, group_of, rule_of, watch
+from edgeloop.store import Store
+
+ALIVE, DELIVERED, GONE = (lambda _: Fate.ALIVE), (lambda _: Fate.DELIVERED), (lambda _: Fate.GONE)
+Drop = Callable[..., Path]
+
+
+class DiedError(Exception):
+    """Stands for SIGKILL at a chosen write."""
+
+
+@pytest.fixture
+def claim(snapshot: Snapshot, folder: Folder, store: Store) -> Callable[..., Intake]:
+    """One run's claim of the share as it lies there, by default after a run that delivered."""
+
+    def go(run: str = "run 1", fate: Callable[[str], Fate] = DELIVERED, **more: str) -> Intake:
+        return Claim(snapshot, folder, store, run=run, fate=fate, **more).take(folder.scan())
+
+    return go
+
+
+def keys(intake: Intake) -> list[str]:
+    """The partition keys that an intake must mint."""
+    return [one.key for one in intake.emit]
+
+
+def test_settled_files_become_one_batch_per_group(claim: Callable[..., Intake], drop: Drop, store: Store) -> None:
+    """Files of a month are one batch, pinned to the configuration, with size and sha256 of each file."""
+    for name in ("north_2014-01.csv", "south_2014-01.csv", "north_2014-02.csv"):
+        drop(name, name)
+    emitted = claim().emit
+    assert [(one.group, [file.path for file in one.files]) for one in emitted] == [
+        ("2014-01", ["north_2014-01.csv", "south_2014-01.csv"]),
+        ("2014-02", ["north_2014-02.csv"]),
+    ]
+    assert store.get(Batch, emitted[0].id) == emitted[0]
+    assert store.objects.exists(f"configs/{emitted[0].config}.json")
+
+
+def test_nothing_is_claimed_twice(claim: Callable[..., Intake], drop: Drop) -> None:
+    """A second run finds nothing due; a touched file with the same bytes makes no second partition either."""
+    path = drop("north_2014-01.csv")
+    assert len(claim("run 1").emit) == 1
+    assert claim("run 2").emit == ()
+    os.utime(path, (1_600_000_000, 1_600_000_000))
+    assert claim("run 3").emit == ()
+
+
+def test_a_late_or_changed_file_makes_a_new_revision_with_all_files(claim: Callable[..., Intake], drop: Drop) -> None:
+    """The new batch of the group holds the old files too."""
+    drop("north_2014-01.csv", "old")
+    (first,) = claim("run 1").emit
+    drop("south_2014-01.csv", "late")
+    (second,) = claim("run 2").emit
+    assert [one.path for one in second.files] == ["north_2014-01.csv", "south_2014-01.csv"]
+    drop("north_2014-01.csv", "changed")
+    (third,) = claim("run 3").emit
+    assert len({first.id, second.id, third.id}) == 3
+    assert {first.group, second.group, third.group} == {"2014-01"}
+
+
+def test_a_file_is_read_once_in_one_state(
+    claim: Callable[..., Intake], drop: Drop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The digest of a file that did not change comes from the store."""
+    drop("north_2014-01.csv")
+    claim("run 1")
+    read: list[str] = []
+    digest = Folder.digest
+    monkeypatch.setattr(Folder, "digest", lambda self, seen, *more: (read.append(seen.path), digest(self, seen, *more))[1])
+    drop("south_2014-01.csv")
+    assert len(claim("run 2").emit) == 1
+    assert read == ["south_2014-01.csv"]
+
+
+def test_files_of_no_group_are_counted_and_left(claim: Callable[..., Intake], drop: Drop) -> None:
+    """A file whose name does not say where it belongs is told, not claimed."""
+    drop("readme.csv")
+    intake = claim()
+    assert (intake.emit, intake.ungrouped, intake.files) == ((), 1, 1)
+
+
+def test_a_group_is_spelled_for_keys_and_blobs() -> None:
+    """What the expression finds is cut down to characters that a partition key and a blob's name can hold."""
+    assert group_of("a/R1_2014-01.csv", r"_(\d{4}-\d{2})\.csv$") == "2014-01"
+    assert group_of("week 7/ä.csv", r"^(.*)/") == "week-7"
+    assert group_of("none.csv", r"_(\d+)") == ""
+
+
+@pytest.mark.fault
+def test_a_run_that_died_before_success_is_made_good_by_the_next(claim: Callable[..., Intake], drop: Drop) -> None:
+    """The claim is complete in the store, its partition was never minted: the next run mints it, the one after not."""
+    drop("north_2014-01.csv")
+    lost = claim("run 1")
+    assert keys(claim("run 2", GONE)) == keys(lost)
+    assert claim("run 3", DELIVERED).emit == ()
+
+
+@pytest.mark.fault
+def test_a_retry_of_the_same_run_mints_again(claim: Callable[..., Intake], drop: Drop) -> None:
+    """The first try died after its claims: the second try has the same name, and mints the same keys."""
+    drop("north_2014-01.csv")
+    assert keys(claim("run 1", ALIVE)) == keys(claim("run 1", ALIVE)) != []
+
+
+def test_a_run_that_is_still_going_is_trusted(claim: Callable[..., Intake], drop: Drop) -> None:
+    """While the holder may yet deliver, nobody else does; once it is gone, the next one takes over."""
+    drop("north_2014-01.csv")
+    lost = claim("run 1")
+    waiting = claim("run 2", ALIVE)
+    assert (waiting.emit, waiting.found) == ((), 1)
+    assert keys(claim("run 3", GONE)) == keys(lost)
+
+
+def test_a_certificate_proves_delivery(claim: Callable[..., Intake], drop: Drop, store: Store) -> None:
+    """A batch that somebody certified is not minted again, even if nobody knows the run that claimed it."""
+    drop("north_2014-01.csv")
+    (batch,) = claim("run 1").emit
+    store.put(Certificate(pipeline="tiny_power", batch=batch.id, suite="s", group=batch.group))
+    assert claim("run 2", GONE).emit == ()
+
+
+def test_force_claims_and_mints_again(claim: Callable[..., Intake], drop: Drop, store: Store) -> None:
+    """A reason mints what was lost although its run succeeded (marked by hand), but not what is certified."""
+    drop("north_2014-01.csv")
+    drop("north_2014-02.csv")
+    first, second = claim("run 1").emit
+    store.put(Certificate(pipeline="tiny_power", batch=second.id, suite="s", group=second.group))
+    assert keys(claim("run 2", force="the run was marked success by hand")) == [first.key]
+
+
+WRITES = ("configs/", "keys/hashed/", "records/batch/", "keys/claims/", "keys/claimed/")
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("point", WRITES)
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_a_claim_that_dies_at_any_write_is_healed(
+    claim: Callable[..., Intake], drop: Drop, store: Store, monkeypatch: pytest.MonkeyPatch, point: str, *, before: bool
+) -> None:
+    """Killed before or after each kind of write, the next run mints exactly the batch the first would have minted."""
+    drop("north_2014-01.csv")
+    drop("south_2014-01.csv")
+    put_new = type(store.objects).put_new
+
+    def die(self: object, name: str, data: bytes, **more: object) -> None:
+        if before and name.startswith(point):
+            raise DiedError(name)
+        put_new(self, name, data, **more)  # type: ignore[arg-type]
+        if name.startswith(point):
+            raise DiedError(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store.objects), "put_new", die)
+        with pytest.raises(DiedError):
+            claim("run 1")
+    (batch,) = claim("run 2", GONE).emit
+    assert [one.path for one in batch.files] == ["north_2014-01.csv", "south_2014-01.csv"]
+    assert claim("run 3", DELIVERED).emit == ()
+    assert len(store.all(Batch)) == 1
+
+
+@pytest.mark.fault
+def test_two_claims_at_once_mint_each_batch_once(
+    snapshot: Snapshot, folder: Folder, store: Store, drop: Drop
+) -> None:
+    """Of runs that start together, each batch falls to exactly one."""
+    for month in range(1, 7):
+        drop(f"north_2014-{month:02d}.csv", str(month))
+    files, start, results = folder.scan(), threading.Barrier(3), []
+
+    def go(run: str) -> None:
+        start.wait()
+        results.append(keys(Claim(snapshot, folder, store, run=run, fate=ALIVE).take(files)))
+
+    threads = [threading.Thread(target=go, args=(f"run {number}",)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    minted = [key for result in results for key in result]
+    assert len(results) == 3
+    assert len(minted) == 6
+    assert len(set(minted)) == 6
+
+
+@pytest.mark.fault
+def test_a_file_rewritten_while_it_is_claimed_waits_for_the_next_run(
+    claim: Callable[..., Intake], drop: Drop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others of its group go on; its new content makes the next revision."""
+    drop("north_2014-01.csv", "whole")
+    path = drop("south_2014-01.csv", "half")
+    digest = Folder.digest
+
+    def overtaken(self: Folder, seen: object, *more: object) -> str | None:
+        if seen.path == path.name:  # type: ignore[attr-defined]
+            path.write_text("half and more")
+        return digest(self, seen, *more)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "digest", overtaken)
+        intake = claim("run 1")
+    assert [[file.path for file in one.files] for one in intake.emit] == [["north_2014-01.csv"]]
+    assert intake.changed == 1
+    (second,) = claim("run 2").emit
+    assert [file.path for file in second.files] == ["north_2014-01.csv", "south_2014-01.csv"]
+
+
+def test_watching_ends_when_everything_is_settled(snapshot: Snapshot, folder: Folder, drop: Drop) -> None:
+    """Looks go on while a file grows, for as long as one that was just finished needs, and no longer."""
+    drop("north_2014-01.csv", "x")
+    now = [10**18]
+    log: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        log.append(seconds)
+        now[0] += round(seconds * 1e9)
+        drop("south_2014-01.csv", "x" * len(log))
+
+    ready, waiting = watch(folder, rule_of(snapshot.spec.source), clock=lambda: now[0], sleep=sleep)
+    assert [one.path for one in ready] == ["north_2014-01.csv"]
+    assert [one.path for one in waiting] == ["south_2014-01.csv"]
+    assert sum(log) < 1.0
+
+
+def test_unclaimed_files_are_told_apart(claim: Callable[..., Intake], drop: Drop, folder: Folder, store: Store) -> None:
+    """What is claimed is known, also when there are too many to ask for one by one."""
+    for number in range(3):
+        drop(f"north{number}_2014-01.csv")
+    claim()
+    late = drop("late_2014-01.csv")
+    assert [one.path for one in Claims(store).unclaimed(folder.scan())] == [late.name]
+    for number in range(40):
+        drop(f"more{number:02d}_2014-01.csv")
+    claims = Claims(store)
+    assert len(claims.unclaimed(folder.scan())) == 41
+    assert len(claims.known) == 3
+
+
+def test_a_right_passes_on_only_from_the_dead(store: Store) -> None:
+    """Each dead holder is followed by one other; a live or successful one by none; asking again changes nothing."""
+    rights = Emissions(store, "claims")
+    fates = {"one": Fate.GONE, "two": Fate.ALIVE}
+    assert rights.ask("k", "one", fates.__getitem__) is Right.MINE
+    assert rights.ask("k", "two", fates.__getitem__) is Right.MINE
+    assert rights.ask("k", "three", fates.__getitem__) is Right.ELSEWHERE
+    fates["two"] = Fate.DELIVERED
+    assert rights.ask("k", "three", fates.__getitem__) is Right.DELIVERED
+    assert rights.keys() == ["k"]
+    assert json.loads(store.objects.get("keys/claims/k~2.json")) == "two"
