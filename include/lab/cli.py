@@ -76,6 +76,10 @@ def _do(arguments: argparse.Namespace, console: Console) -> int:
 def _status(name: str, console: Console) -> int:
     install.require_root("look into a site", ["ask each part whether it answers"])
     layout = layouts.resolve(name)
+    if not (layout.state / layouts.MARKER).exists():
+        layouts.forget(layout)
+        console.print(f"site {name} was never up: {layout.state} holds nothing of the lab's", highlight=False)
+        return 1
     parts = all_parts.every(layout)
     with ThreadPoolExecutor() as pool:
         answers = dict(zip(parts, pool.map(lambda part: part.healthy(), parts.values()), strict=True))

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab import describe, install, keys, network, ports, probes, processes, users
+from lab import describe, install, keys, network, ports, processes, users
 from lab import layout as layouts
 from lab import parts as all_parts
 from lab import site as sites
@@ -70,6 +70,7 @@ def down(name: str, *, state: Path | None = None, progress: Progress | None = No
     layout = layouts.resolve(name, state)
     with layouts.site_lock(name, lambda: tell.begin("turn")):
         _down(layout, tell)
+        _forget_unless_made(layout)
 
 
 def clean(name: str, *, state: Path | None = None, progress: Progress | None = None) -> None:
@@ -86,6 +87,12 @@ def clean(name: str, *, state: Path | None = None, progress: Progress | None = N
             if layout.state.exists():
                 shutil.rmtree(layout.state)
             layouts.forget(layout)
+
+
+def _forget_unless_made(layout: Layout) -> None:
+    """Give back the number of a site that never was: a mistyped name must not use up a network."""
+    if not (layout.state / layouts.MARKER).exists():
+        layouts.forget(layout)
 
 
 def _down(layout: Layout, tell: Progress) -> None:
@@ -182,17 +189,17 @@ def _images(layout: Layout, tell: Progress) -> sites.Images:
         return sites.Images()
     from lab import images
 
-    vm, builder = layout.docker_socket(VM), layout.docker_socket(BUILDER)
+    engines = [f"unix://{layout.docker_socket(host)}" for host in (VM, BUILDER)]
+    said: list[str] = []
     began = time.monotonic()
     tell.begin("images")
-    before = probes.engine_images(vm), probes.engine_images(builder)
     try:
-        made = images.ensure(docker_vm=f"unix://{vm}", docker_builder=f"unix://{builder}", cache=layout.cache)
+        made = images.ensure(engines[0], engines[1], layout.cache, report=said.append)
     except BaseException:
         tell.end("images", "failed", time.monotonic() - began)
         raise
-    found = made.trainer in before[0] and made.scorer_base in before[1]
-    tell.end("images", "found" if found else "started", time.monotonic() - began)
+    built = any(line.startswith("built") for line in said)
+    tell.end("images", "started" if built else "found", time.monotonic() - began)
     return sites.Images(trainer=made.trainer, scorer_base=made.scorer_base)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import socket
 from typing import TYPE_CHECKING
 
@@ -38,19 +37,6 @@ def http_status(host: str, port: int, path: str) -> int | None:
 def engine_answers(socket_path: Path) -> bool:
     """Whether a Docker engine answers on `socket_path`."""
     return _status(_UnixConnection(socket_path), "/_ping") == http.HTTPStatus.OK
-
-
-def engine_images(socket_path: Path) -> set[str]:
-    """The tags of the images that the engine on `socket_path` holds; empty when it does not answer."""
-    connection = _UnixConnection(socket_path)
-    try:
-        connection.request("GET", "/images/json")
-        listed = json.loads(connection.getresponse().read())
-    except (OSError, http.client.HTTPException):
-        return set()
-    finally:
-        connection.close()
-    return {tag for image in listed for tag in image["RepoTags"] or ()}
 
 
 def banner(host: str, port: int) -> bytes:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _PROC = Path("/proc")
+_PF_KTHREAD = 0x00200000  # include/linux/sched.h
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,7 @@ class Stat:
     pid: int
     name: str
     state: str
+    kernel: bool
     parent: int
     session: int
     start: int
@@ -37,7 +39,8 @@ def parse_stat(text: str) -> Stat:
     rest = tail.split()
     pid, _, name = head.partition(" (")
     return Stat(
-        pid=int(pid), name=name, state=rest[0], parent=int(rest[1]), session=int(rest[3]), start=int(rest[19]),
+        pid=int(pid), name=name, state=rest[0], kernel=bool(int(rest[6]) & _PF_KTHREAD), parent=int(rest[1]),
+        session=int(rest[3]), start=int(rest[19]),
     )
 
 
@@ -50,9 +53,9 @@ def stat(pid: int) -> Stat | None:
 
 
 def every() -> Iterator[Stat]:
-    """Every process there is now."""
+    """Every process there is now, but for the kernel's own threads."""
     for entry in _PROC.iterdir():
-        if entry.name.isdigit() and (found := stat(int(entry.name))):
+        if entry.name.isdigit() and (found := stat(int(entry.name))) and not found.kernel:
             yield found
 
 

@@ -142,7 +142,7 @@ def stop(home: Home, name: str, *, deadline: float = 20.0) -> bool:
         wait(lambda: not record.running, deadline)
     left = [found.pid for found in _members(home, name, record)]
     proc.signal_all(left, signal.SIGKILL)
-    if not wait(lambda: not any(True for _ in _members(home, name, record)), 10.0):
+    if left and not wait(lambda: not any(True for _ in _members(home, name, record)), 10.0):
         pids = ", ".join(str(found.pid) for found in _members(home, name, record))
         what = f"process {name} of site {home.name} survives SIGKILL: pid {pids}"
         raise UnhealthyError(what, left=str(path), next=f"look at it with: ps -o pid,stat,wchan,args -p {pids}")

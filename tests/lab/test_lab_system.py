@@ -383,3 +383,13 @@ def test_clean_removes_only_what_the_lab_made(tmp_path: Path) -> None:
         assert (tmp_path / "thesis.tex").exists()
     finally:
         layout.forget(layout.resolve("other", tmp_path))
+
+
+def test_a_site_that_never_was_is_said_and_uses_up_no_network(capsys: pytest.CaptureFixture[str]) -> None:
+    """`status` and `down` of a mistyped name say so, fail or do nothing, and give its number back."""
+    from lab import cli
+
+    assert cli.main(["status", "--site", "mistyped"]) == 1
+    assert "site mistyped was never up" in capsys.readouterr().out
+    assert cli.main(["down", "--site", "mistyped"]) == 0
+    assert "mistyped" not in (layout._MACHINE / "sites.json").read_text()

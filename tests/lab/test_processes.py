@@ -156,5 +156,13 @@ def test_the_name_of_a_process_cannot_confuse_its_stat(name: str) -> None:
     """The command stands in parentheses and may hold blanks and parentheses itself."""
     rest = "S 1 42 43 0 -1 0 0 0 0 0 1 2 0 0 20 0 1 0 98765 0 0"
     assert proc.parse_stat(f"42 ({name}) {rest}") == proc.Stat(
-        pid=42, name=name, state="S", parent=1, session=43, start=98765,
+        pid=42, name=name, state="S", kernel=False, parent=1, session=43, start=98765,
     )
+
+
+def test_kernel_threads_are_left_out() -> None:
+    """They carry no mark, and looking at each would double the time of every stop."""
+    line = "2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 1 2 0 0 20 0 1 0 98765 0 0"
+    assert proc.parse_stat(line).kernel
+    assert os.getpid() in {found.pid for found in proc.every()}
+    assert not any(found.kernel for found in proc.every())

@@ -107,7 +107,10 @@ def test_airflow_gets_every_connection(site: sites.Site) -> None:
     ]
     assert found["AIRFLOW_CONN_EDGELOOP_DEVICE_R80721"] == {
         "conn_type": "edgeloop_ssh", "host": "10.77.1.102", "port": 22, "login": "edge",
-        "extra": {"key_file": f"{site.state}/keys/edge_ed25519", "host_key": "ssh-ed25519 AAAAhost_R80721"},
+        "extra": {
+            "key_file": f"{site.state}/keys/edge_ed25519", "host_key": "ssh-ed25519 AAAAhost_R80721",
+            "share": f"{site.state}/devices/R80721/share",
+        },
     }  # fmt: skip
     assert found["AIRFLOW_CONN_EDGELOOP_REGISTRY"] == {
         "conn_type": "edgeloop_registry", "host": "10.77.1.1:5100", "extra": {"insecure": True},
