@@ -107,6 +107,8 @@ def suite_problems(text: str, file: str) -> list[Problem]:
         body = json.loads(text)
     except json.JSONDecodeError as error:
         return [Problem(file=file, line=error.lineno, field="(json)", remedy=f"is no JSON: {error.msg}")]
+    except RecursionError:
+        return [Problem(file=file, line=0, field="(json)", remedy="is nested too deeply; a suite is a flat list")]
     if not isinstance(body, dict) or not isinstance(body.get("expectations"), list):
         return [Problem(file=file, line=1, field="expectations", remedy="must be a list of {type, kwargs, meta}")]
     return []

@@ -215,15 +215,22 @@ def test_files_that_are_no_texts_of_a_pipeline_are_left_out(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "field"), [("{", "(json)"), ("[]", "expectations"), ('{"expectations": {}}', "expectations")]
+    ("text", "line", "field"),
+    [
+        ("{", 1, "(json)"),
+        ('{\n"a": 1,\n}', 3, "(json)"),
+        ("[" * 100_000, 0, "(json)"),
+        ("[]", 1, "expectations"),
+        ('{"expectations": {}}', 1, "expectations"),
+    ],
 )
-def test_a_suite_that_is_none_is_told(home: Path, text: str, field: str) -> None:
+def test_a_suite_that_is_none_is_told(home: Path, text: str, line: int, field: str) -> None:
     """JSON errors carry their line, a wrong shape the field."""
     (home / catalog.SUITE).write_text(text)
 
     problem = _only(home)
 
-    assert (problem.file, problem.line, problem.field) == (str(home / catalog.SUITE), 1, field)
+    assert (problem.file, problem.line, problem.field) == (str(home / catalog.SUITE), line, field)
 
 
 def test_a_broken_pipeline_keeps_its_last_valid_configuration(home: Path) -> None:

@@ -123,7 +123,7 @@ def parse(line: bytes) -> Prediction | None:
         row: dict[str, Any] = json.loads(line)
         y, sha256, site = row["y"], row["sha256"], row["site"]
         time = instant(row["event_time"])
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     if y is None:
         y = math.nan
