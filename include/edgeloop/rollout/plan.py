@@ -55,8 +55,3 @@ def following(spec: Pipeline, step: Step) -> Step | None:
     """The step after this one, or None after the last ring."""
     after = Step(image=step.image, ring=step.ring + 1)
     return after if after.ring < len(spec.rollout.rings) else None
-
-
-def sites_until(spec: Pipeline, step: Step) -> tuple[str, ...]:
-    """The sites of this ring and of the rings before it: all that the image may have reached."""
-    return tuple(site for ring in spec.rollout.rings[: step.ring + 1] for site in ring.sites)
