@@ -128,12 +128,11 @@ class Carrier:
             return None
         with path.open("rb") as stream:
             content = stream.read(before.st_size)
-        after = path.stat()
-        if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            # Of a log that grows the whole lines are complete in themselves; of another file nothing is.
-            if path.suffix != ".jsonl":
-                raise BlockingIOError(f"{path} is being written")
+        if path.suffix == ".jsonl":
+            # A log only grows, and its whole lines are complete in themselves; a torn one was never answered.
             content = content[: content.rfind(b"\n") + 1]
+        elif (path.stat().st_size, path.stat().st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            raise BlockingIOError(f"{path} is being written")
         md5 = _md5(content)
         self._local[path] = _Seen(before.st_size, before.st_mtime_ns, md5)
         return None if held and (held.size, held.md5) == (len(content), md5) else content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import signal
 import socket
 import subprocess
@@ -237,6 +238,17 @@ def test_a_share_that_takes_nothing_makes_it_unready_and_answers_503(
     (scorer.share / "predictions").unlink()
     assert scorer.infer(body([[1, 2, 3]]))[0] == 200
     assert scorer.ask("GET", "/v2/health/ready")[0] == 200
+
+
+def test_a_full_disk_leaves_whole_lines_and_no_unlogged_answer(scorer: Scorer) -> None:
+    """When the disk takes half a line, the half is cut off again; as many rows are logged as were answered."""
+    resource.prlimit(scorer.process.pid, resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+    statuses = [scorer.infer(timed([[1, 2, 3]] * 2, ["2014-10-01T00:00:00Z"] * 2))[0] for _ in range(6)]
+    assert set(statuses) == {200, 503}
+    resource.prlimit(scorer.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    statuses.append(scorer.infer(timed([[1, 2, 3]] * 2, ["2014-10-01T00:00:00Z"] * 2))[0])
+    assert statuses[-1] == 200
+    assert len(scorer.logged()) == 2 * statuses.count(200)
 
 
 @pytest.mark.parametrize("broken", ["no model", "other bytes", "no card", "no onnx", "wrong features"])

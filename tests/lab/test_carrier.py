@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -109,11 +110,15 @@ def test_files_are_carried_grow_and_are_found(azurite: Azurite, share: Path) -> 
     assert carrier.Carrier(azurite.connection_string, {"R80711": share}).once().files == 0
 
 
-def test_what_a_killed_store_forgot_is_carried_again(azurite: Azurite, share: Path) -> None:
-    """The store loses its last seconds by SIGKILL; the carrier asks it anew and makes it whole."""
+def test_what_a_killed_store_forgot_is_carried_again(
+    azurite: Azurite, share: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed store loses what was new, here everything; after the error the carrier asks anew and makes it whole."""
+    monkeypatch.setattr(carrier, "LIST_SECONDS", 1e9)
     one = carrier.Carrier(azurite.connection_string, {"R80711": share})
     one.once()
     azurite.end(signal.SIGKILL)
+    shutil.rmtree(azurite.folder)
     (share / "new.txt").write_text("new")
     with pytest.raises(AzureError):
         one.once()
@@ -143,31 +148,48 @@ def test_a_longer_blob_of_another_carrier_is_not_replaced_by_an_older_one(azurit
 
 
 def test_readers_never_see_a_torn_line(azurite: Azurite, share: Path) -> None:
-    """While a log grows, every version of its blob holds whole lines and none gets shorter."""
-    log, stop = share / "predictions" / "2014-10" / "a-0.jsonl", threading.Event()
+    """What stands behind a log's last line end is not carried until its line is whole."""
+    log, one = (
+        share / "predictions" / "2014-10" / "a-0.jsonl",
+        carrier.Carrier(azurite.connection_string, {"R80711": share}),
+    )
+    for tail, carried in (
+        (b'{"y":', b'{"y":1}\n'),
+        (b"2}\n{", b'{"y":1}\n{"y":2}\n'),
+        (b"}\n", b'{"y":1}\n{"y":2}\n{}\n'),
+    ):
+        with log.open("ab") as stream:
+            stream.write(tail)
+        one.once()
+        assert azurite.blobs()[NAME] == carried
+        assert one.once().files == 0
+
+
+def test_a_file_that_changes_while_it_is_read_waits(azurite: Azurite, share: Path) -> None:
+    """Of a file that is no log nothing is carried before it is still; the pass says that it waits."""
+    path, one, stop = (
+        share / "report.bin",
+        carrier.Carrier(azurite.connection_string, {"R80711": share}),
+        threading.Event(),
+    )
+    path.write_bytes(b"x" * 20_000_000)
 
     def write() -> None:
-        with log.open("ab", buffering=0) as stream:
+        with path.open("ab", buffering=0) as stream:
             while not stop.is_set():
-                stream.write(b'{"y":' + b"1" * 5000 + b"}\n")
-                stop.wait(0.0005)
+                stream.write(b"y")
 
-    thread, one, last = threading.Thread(target=write), carrier.Carrier(azurite.connection_string, {"R80711": share}), 0
+    thread = threading.Thread(target=write)
     thread.start()
+    while path.stat().st_size == 20_000_000:
+        thread.join(0.01)
     try:
-        for _ in range(8):
-            one.once()
-            content = azurite.blobs()[NAME]
-            assert content.endswith(b"}\n")
-            assert len(content) >= last
-            last = len(content)
-            if log.stat().st_size > 20_000_000:
-                stop.set()
+        assert one.once().waiting == 1
     finally:
         stop.set()
         thread.join()
-    one.once()
-    assert azurite.blobs()[NAME] == log.read_bytes()
+    assert "R80711/report.bin" not in azurite.blobs()
+    assert one.once() == carrier.Carried(files=1, bytes=path.stat().st_size, waiting=0)
 
 
 def test_sigterm_stops_the_process_that_carries(azurite: Azurite, share: Path) -> None:

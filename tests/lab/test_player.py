@@ -85,14 +85,17 @@ def test_a_month_played_is_found_and_another_version_plays_it_again(
     assert player.play(url(scorer), [JANUARY], position=where, report=said.append).versions == {"2": first.rows}
 
 
-def test_a_scorer_killed_in_the_middle_loses_no_row(serve: Callable[..., Scorer]) -> None:
-    """The player waits for the next container; every row is in the log, those of the broken request at most twice."""
-    scorer = serve()
+def test_a_scorer_killed_in_the_middle_loses_no_row(serve: Callable[..., Scorer], tmp_path: Path) -> None:
+    """The player waits for the next container; every row is in the log, those of the broken request at most twice.
+
+    The version that took over has not answered the file from its first row on, and is not said to have.
+    """
+    scorer, where = serve(), tmp_path / "position.json"
     rows = player.read(JANUARY)
     result: list[player.Played] = []
 
     def work() -> None:
-        result.append(player.play(url(scorer), [JANUARY], rows_per_request=1, report=str))
+        result.append(player.play(url(scorer), [JANUARY], rows_per_request=1, position=where, report=str))
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -106,6 +109,7 @@ def test_a_scorer_killed_in_the_middle_loses_no_row(serve: Callable[..., Scorer]
     assert len(rows) <= len(logged) <= len(rows) + 1
     assert result[0].rows == len(rows)
     assert set(result[0].versions) == {"1", "2"}
+    assert list(json.loads(where.read_text())[JANUARY.name]) == ["1"]
 
 
 def test_a_play_broken_off_goes_on_where_it_stopped(serve: Callable[..., Scorer], tmp_path: Path) -> None:
