@@ -104,7 +104,8 @@ class Certification:
         known = self.store.find(Certificate, self._record().id)
         if known is not None:
             self.log(f"found: certificate {known.id[:16]} of batch {self.batch.key}, {known.rows} rows")
-            return known
+            # Written again: the try that made it may have died before its edge, by which others find it.
+            return self.store.put(known)
         # A share that is not mounted must not look like one whose files are gone.
         self.folder.check()
         with tempfile.TemporaryDirectory(prefix="edgeloop-certify-") as scratch:

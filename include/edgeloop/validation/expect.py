@@ -47,14 +47,20 @@ class Expectations:
         self._context.variables.progress_bars = ProgressBarsConfig(globally=False)
         self._frames = self._context.data_sources.add_pandas("files").add_dataframe_asset("file")
         self._whole = self._frames.add_batch_definition_whole_dataframe("whole")
-        try:
-            self._suite = gx.ExpectationSuite(name=suite.name, expectations=_numbered(suite))
-        except Exception as error:
+        expectations = _numbered(suite)
+        refused = [
+            f"{rule}: {reason}"
+            for rule, one in zip(suite.rules, expectations, strict=True)
+            if (reason := _refusal(one))
+        ]
+        if refused:
             raise ConfigurationError(
-                f"Great Expectations does not take the suite {suite.name}: {error}",
+                f"Great Expectations does not take {len(refused)} expectations of the suite {suite.name}:\n"
+                + "\n".join(refused),
                 left="nothing was validated",
-                next="Correct expectations.json and claim the files anew, or rerun with force to use today's file.",
-            ) from error
+                next="Correct expectations.json, then run the batch again with force to use today's file.",
+            )
+        self._suite = gx.ExpectationSuite(name=suite.name, expectations=expectations)
 
     def run(self, frame: pd.DataFrame) -> tuple[Outcome, ...]:
         """The suite's outcomes on one file's rows (index 0 to n-1), in the order of its rules."""
@@ -69,6 +75,18 @@ class Expectations:
 def _numbered(suite: Suite) -> list[dict[str, Any]]:
     expectations = [json.loads(one) for one in suite.expectations]
     return [{**one, "meta": {**(one.get("meta") or {}), NUMBER: number}} for number, one in enumerate(expectations)]
+
+
+def _refusal(one: dict[str, Any]) -> str:
+    """Why an expectation cannot be built, or "". An unknown one is left out with a line in the log, and would pass."""
+    import great_expectations as gx
+
+    try:
+        return (
+            "" if gx.ExpectationSuite(name="one", expectations=[one]).expectations else "there is no such expectation"
+        )
+    except (ValueError, TypeError) as error:  # the library's pydantic 1 errors are ValueErrors
+        return " ".join(str(error).split())
 
 
 def _outcome(rule: Rule, answer: Any, total: int) -> Outcome:

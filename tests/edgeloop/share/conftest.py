@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from edgeloop import catalog
-from edgeloop.catalog import Snapshot
 from edgeloop.share import Folder
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgeloop.catalog import Snapshot
+    from collections.abc import Callable
 
 PIPELINE = Path(__file__).parents[2] / "data" / "pipelines" / "tiny_power"
 

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from edgeloop.catalog import Snapshot
 from edgeloop.records import Batch, Certificate
 from edgeloop.share import Claim, Claims, Emissions, Fate, Folder, Intake, Right, group_of, rule_of, watch
-from edgeloop.store import Store
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgeloop.store import Store
+    from edgeloop.catalog import Snapshot
 
 ALIVE, DELIVERED, GONE = (lambda _: Fate.ALIVE), (lambda _: Fate.DELIVERED), (lambda _: Fate.GONE)
 Drop = Callable[..., Path]
@@ -81,7 +84,9 @@ def test_a_file_is_read_once_in_one_state(
     claim("run 1")
     read: list[str] = []
     digest = Folder.digest
-    monkeypatch.setattr(Folder, "digest", lambda self, seen, *more: (read.append(seen.path), digest(self, seen, *more))[1])
+    monkeypatch.setattr(
+        Folder, "digest", lambda self, seen, *more: (read.append(seen.path), digest(self, seen, *more))[1]
+    )
     drop("south_2014-01.csv")
     assert len(claim("run 2").emit) == 1
     assert read == ["south_2014-01.csv"]
@@ -175,9 +180,7 @@ def test_a_claim_that_dies_at_any_write_is_healed(
 
 
 @pytest.mark.fault
-def test_two_claims_at_once_mint_each_batch_once(
-    snapshot: Snapshot, folder: Folder, store: Store, drop: Drop
-) -> None:
+def test_two_claims_at_once_mint_each_batch_once(snapshot: Snapshot, folder: Folder, store: Store, drop: Drop) -> None:
     """Of runs that start together, each batch falls to exactly one."""
     for month in range(1, 7):
         drop(f"north_2014-{month:02d}.csv", str(month))

@@ -123,7 +123,11 @@ def test_a_file_rewritten_while_it_is_read_has_no_digest(share: Path, monkeypatc
 def test_a_state_is_named_by_path_size_and_time() -> None:
     """Each of the three makes another name."""
     one = Seen(path="a", size=1, mtime_ns=1)
-    others = [Seen(path="b", size=1, mtime_ns=1), Seen(path="a", size=2, mtime_ns=1), Seen(path="a", size=1, mtime_ns=2)]
+    others = [
+        Seen(path="b", size=1, mtime_ns=1),
+        Seen(path="a", size=2, mtime_ns=1),
+        Seen(path="a", size=1, mtime_ns=2),
+    ]
     assert len({one.state, *(other.state for other in others)}) == 4
     assert one.state == Seen(path="a", size=1, mtime_ns=1).state
 

@@ -1,0 +1,74 @@
+"""Event times as instants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from edgeloop.validation.times import coverage, to_utc
+
+
+def utc(*texts: Any, zone: str = "UTC") -> list[str | None]:
+    """The instants that texts mean, or None."""
+    found = to_utc(pd.Series(list(texts)), zone)
+    assert str(found.dtype) == "datetime64[us, UTC]"
+    return [None if pd.isna(one) else one.isoformat() for one in found]
+
+
+def test_offsets_are_applied_row_by_row() -> None:
+    """The historian's winter and summer offsets stand in one column."""
+    texts = ("2014-01-01T01:00:00+01:00", "2014-07-01T01:00:00+02:00", "2014-01-01T00:00:00Z")
+    assert utc(*texts, zone="Asia/Tokyo") == [
+        "2014-01-01T00:00:00+00:00",
+        "2014-06-30T23:00:00+00:00",
+        "2014-01-01T00:00:00+00:00",
+    ]
+
+
+def test_times_without_an_offset_are_read_in_the_columns_zone() -> None:
+    """A bare date is midnight there; its last two digits are no offset."""
+    assert utc("2014-01-01 01:00", "2014-07-01", zone="Europe/Paris") == [
+        "2014-01-01T00:00:00+00:00",
+        "2014-06-30T22:00:00+00:00",
+    ]
+
+
+def test_both_kinds_may_stand_in_one_column() -> None:
+    """Each row is read by what it says itself."""
+    assert (
+        utc("2014-01-01T01:00:00+01:00", "2014-01-01T01:00:00", zone="Europe/Paris")
+        == ["2014-01-01T00:00:00+00:00"] * 2
+    )
+
+
+def test_what_is_no_time_is_no_instant() -> None:
+    """Text, nothing, numbers, impossible days: none of them raises."""
+    assert utc("soon", None, "2014-02-30T00:00:00Z", "2014-13-01", "") == [None] * 5
+    assert utc(1, 2) == [None, None]
+
+
+def test_the_hour_that_stands_twice_is_told_apart_by_order() -> None:
+    """In October the clock shows 02:00 to 02:50 twice; in order, the first is summer time."""
+    texts = [f"2014-10-26T0{hour}:{minute}0:00" for hour in (1, 2, 2, 3) for minute in range(6)]
+    found = utc(*texts, zone="Europe/Paris")
+    assert len(set(found)) == 24
+    assert found == sorted(found)
+
+
+def test_a_lone_time_of_that_hour_is_no_instant() -> None:
+    """Nothing says which of the two it is; nor does the hour exist that the clock skips in March."""
+    assert utc("2014-10-26T02:10:00", zone="Europe/Paris") == [None]
+    assert utc("2014-03-30T02:10:00", "2014-03-30T03:10:00", zone="Europe/Paris") == [None, "2014-03-30T01:10:00+00:00"]
+
+
+def test_rows_are_counted_by_utc_day_and_site() -> None:
+    """A row at 00:30+01:00 belongs to the day before."""
+    times = to_utc(
+        pd.Series(["2014-01-02T00:30:00+01:00", "2014-01-02T01:30:00+01:00", "2014-01-02T02:30:00+01:00"]), "UTC"
+    )
+    assert coverage(times, pd.Series(["a", "a", "b"])) == {
+        ("2014-01-01", "a"): 1,
+        ("2014-01-02", "a"): 1,
+        ("2014-01-02", "b"): 1,
+    }
