@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from edgeloop import catalog
 from edgeloop.share import Folder
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgeloop.catalog import Snapshot
     from collections.abc import Callable
+
+    from edgeloop.catalog import Snapshot
 
 PIPELINE = Path(__file__).parents[2] / "data" / "pipelines" / "tiny_power"
 

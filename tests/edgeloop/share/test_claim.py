@@ -7,16 +7,16 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from edgeloop.records import Batch, Certificate
 from edgeloop.share import Claim, Claims, Emissions, Fate, Folder, Intake, Right, group_of, rule_of, watch
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgeloop.store import Store
     from edgeloop.catalog import Snapshot
+    from edgeloop.store import Store
 
 ALIVE, DELIVERED, GONE = (lambda _: Fate.ALIVE), (lambda _: Fate.DELIVERED), (lambda _: Fate.GONE)
 Drop = Callable[..., Path]

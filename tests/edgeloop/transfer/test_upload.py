@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,7 +13,6 @@ from edgeloop.azure.blob import BlobAccount, BlobContainer
 from edgeloop.errors import ConfigurationError, ConflictError, IntegrityError, UnreachableError
 from edgeloop.transfer import Progress, Transferred, upload, verify
 from edgeloop.transfer.upload import BLOCK_BYTES, block_id
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,11 +15,11 @@ from edgeloop.share import Folder
 from edgeloop.store import Store
 from edgeloop.transfer import file_digest
 from edgeloop.validation import Certification
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgeloop.azure.blob import BlobContainer
     from collections.abc import Callable
+
+    from edgeloop.azure.blob import BlobContainer
 
 DATA = Path(__file__).parents[2] / "data"
 

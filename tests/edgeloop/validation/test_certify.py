@@ -16,6 +16,7 @@ from edgeloop.validation import SupersededError, batch_of, certificate_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
     from tests.edgeloop.validation.conftest import Bench
 
 HEADER = "site,at,wind,power\n"

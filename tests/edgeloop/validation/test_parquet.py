@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
@@ -9,7 +10,6 @@ import pyarrow.parquet as pq
 
 from edgeloop.validation import parquet
 from edgeloop.validation.times import to_utc
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,7 +11,6 @@ from edgeloop import catalog
 from edgeloop.errors import ConfigurationError
 from edgeloop.records import sha256_hex
 from edgeloop.validation.suite import Severity, load
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
