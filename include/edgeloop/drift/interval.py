@@ -10,7 +10,7 @@ from edgeloop import registry
 from edgeloop.drift.certified import covering, evidence, newest_certificates, parts_of, prediction_logs, table_of
 from edgeloop.drift.join import Labels, Predictions, in_order, join, split_lines
 from edgeloop.drift.judge import INCONCLUSIVE, Policy, Tally, Verdict, choose, judge, tally
-from edgeloop.drift.labels import intervals_between, missing_sites, watermark
+from edgeloop.drift.labels import bounds, intervals_between, missing_sites, watermark
 from edgeloop.drift.retrain import refusal
 from edgeloop.records import Certificate, DriftVerdict, ModelVersion, canonical_json, sha256_hex
 
@@ -66,7 +66,11 @@ class Examination:
 
 
 def ground_of(bench: Bench, key: str, certificates: Iterable[Certificate] | None = None) -> Ground:
-    """Look up what there is for ``key``; ``certificates`` spares reading the newest ones again."""
+    """Look up what there is for ``key``; ``certificates`` spares reading the newest ones again.
+
+    Raises ``ValueError`` if ``key`` is no interval.
+    """
+    bounds(key)
     near = covering(newest_certificates(bench.store) if certificates is None else certificates, key)
     parts = [part for one in near for part in parts_of(one)]
     here = {part.certificate_id for part in parts if not missing_sites([part], [part.site], key)}

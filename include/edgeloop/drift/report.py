@@ -189,9 +189,9 @@ def _lines(axes: Axes, found: Sequence[Row], intervals: Sequence[str]) -> None:
             )
     if found:
         low, high = min(row.accuracy for row in found), max(max(row.accuracy, row.reference) for row in found)
-        axes.set_ylim(max(0.0, low - 0.12), min(1.05, high + 0.08))
+        axes.set_ylim(max(0.0, low - 0.12), min(1.02, high + 0.08))
         axes.set_xlim(-0.5, len(intervals) - 0.5)
-        axes.legend(loc="lower left", frameon=False)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     else:
         axes.text(0.5, 0.5, "no interval has both predictions and labels yet", ha="center", transform=axes.transAxes)
 

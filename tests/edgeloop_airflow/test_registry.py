@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import uuid
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.execution_time.context import OutletEventAccessors
+
+from edgeloop import registry
+from edgeloop.errors import IntegrityError, NotFoundError
+from edgeloop.records import Dataset, FileRef, ModelVersion, TrainingRun, canonical_json, sha256_hex
+from edgeloop_airflow import hooks
+from edgeloop_airflow.assets import Assets
+from edgeloop_airflow.registry import RegisterModelOperator, decide
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from edgeloop.azure.blob import BlobAccount
+    from edgeloop_airflow.hooks import Desk
+
+PIPELINES = Path(__file__).resolve().parents[2] / "include" / "pipelines"
+MODEL = Assets("wind_power").model
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Plant:
+    """The desk of a pipeline in a container of its own, and what the training before leaves there."""
+
+    desk: Desk
+
+    def train(
+        self, weight: float, accuracy: float, *, champion: float | None = None, damage: bool = False
+    ) -> TrainingRun:
+        """A finished training with its outputs; ``champion`` is its accuracy on the same hold-out."""
+        known = registry.champion(self.desk.store)
+        dataset = self.desk.store.put(
+            Dataset(
+                pipeline="wind_power",
+                files=(),
+                certificates=("c" * 64,),
+                window_start="2014-01-01T00:00:00Z",
+                window_end="2014-04-01T00:00:00Z",
+                holdout_start="2014-03-18T00:00:00Z",
+                reason="test",
+            )
+        )
+        metrics: dict[str, Any] = {"accuracy": accuracy, "mae": 20.0}
+        if champion is not None:
+            metrics["champion"] = {"accuracy": champion, "mae": 30.0}
+        run = TrainingRun(
+            pipeline="wind_power",
+            dataset=dataset.id,
+            code=sha256_hex(str(weight).encode()),
+            image="i" * 64,
+            parameters="{}",
+            champion=known.id if known and champion is not None else "",
+            metrics=canonical_json(metrics).decode(),
+        )
+        onnx, path = _onnx(weight), f"training/{run.id}/model.onnx"
+        self.desk.blobs.put(path, onnx[:-1] if damage else onnx)
+        output = FileRef(path=path, size=len(onnx), sha256=sha256_hex(onnx))
+        return self.desk.store.put(dataclasses.replace(run, outputs=(output,)))
+
+    def register(self, run: TrainingRun, *, force: str = "") -> tuple[str, list[str]]:
+        """What the operator returns, and the partitions it emits."""
+        operator = RegisterModelOperator(
+            task_id="register", pipeline="wind_power", training_run=run.id, force=force, outlets=[MODEL]
+        )
+        events = OutletEventAccessors()
+        context: Context = {"outlet_events": events}  # type: ignore[typeddict-item]
+        return operator.execute(context), sorted(events[MODEL].partition_keys)
+
+    def promote(self, model_id: str) -> ModelVersion:
+        """Through every ring."""
+        expected = registry.current(self.desk.store).champion
+        registry.promote(self.desk.store, model_id, by="t", why="passed", evidence="", expected_champion=expected)
+        return self.desk.store.get(ModelVersion, model_id)
+
+    def events(self) -> list[str]:
+        """The promotion ledger, event by event."""
+        return [f"{one.body['event']} {one.body['version']}" for one in self.desk.store.ledger("promotions")]
+
+
+def _onnx(weight: float) -> bytes:
+    from onnx import TensorProto, helper
+
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["X", "W"], ["Y"])],
+        "scaled",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, 1])],
+        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, [None, 1])],
+        [helper.make_tensor("W", TensorProto.FLOAT, [1], [weight])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+@pytest.fixture
+def plant(blob_account: BlobAccount, pipelines_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Plant:
+    """The sample pipeline on this test's own container."""
+    home = pipelines_folder / "wind_power"
+    shutil.copytree(PIPELINES / "wind_power", home, ignore=shutil.ignore_patterns("__pycache__"))
+    spec = home / "pipeline.yaml"
+    text = spec.read_text(encoding="utf-8").replace("container: wind-power", f"container: t{uuid.uuid4().hex[:20]}")
+    spec.write_text(text, encoding="utf-8")
+    account = {"conn_type": "wasb", "extra": {"connection_string": blob_account.connection_string}}
+    monkeypatch.setenv("AIRFLOW_CONN_EDGELOOP_PRIVATE", json.dumps(account))
+    return Plant(desk=hooks.desk("wind_power"))
+
+
+def test_the_first_model_becomes_the_candidate(plant: Plant) -> None:
+    """It is registered with its window and tags, nominated, and its partition sent to packaging."""
+    run = plant.train(1.0, 0.9)
+
+    model_id, keys = plant.register(run)
+
+    model = plant.desk.store.get(ModelVersion, model_id)
+    assert keys == [model.key]
+    assert (model.version, model.window_end, model.training_run) == (1, "2014-04-01T00:00:00Z", run.id)
+    assert model.tags == (f"dataset={run.dataset}", "reason=test")
+    assert registry.candidate(plant.desk.store) == model
+    assert plant.events() == ["registered 1", "candidate 1"]
+
+
+def test_running_twice_emits_the_same_partition_and_writes_nothing(plant: Plant) -> None:
+    """A cleared task finds version and nomination and sends the key again, in case the event was lost."""
+    run = plant.train(1.0, 0.9)
+
+    assert plant.register(run) == plant.register(run)
+    assert plant.events() == ["registered 1", "candidate 1"]
+
+
+def test_a_better_model_goes_on_and_a_worse_one_stays(plant: Plant) -> None:
+    """Both are registered; the skip says the numbers."""
+    plant.promote(plant.register(plant.train(1.0, 0.9))[0])
+
+    with pytest.raises(AirflowSkipException, match=r"accuracy 0\.8000 does not beat the champion's 0\.8500"):
+        plant.register(plant.train(2.0, 0.80, champion=0.85))
+    with pytest.raises(AirflowSkipException, match="does not beat"):
+        plant.register(plant.train(3.0, 0.85, champion=0.85))
+    better, keys = plant.register(plant.train(4.0, 0.86, champion=0.85))
+
+    assert keys == [plant.desk.store.get(ModelVersion, better).key]
+    assert plant.events()[3:] == ["registered 2", "registered 3", "registered 4", "candidate 4"]
+
+
+def test_a_worse_model_goes_on_with_a_reason(plant: Plant) -> None:
+    """Force sends it and the ledger keeps who forced it and why."""
+    plant.promote(plant.register(plant.train(1.0, 0.9))[0])
+
+    _, keys = plant.register(plant.train(2.0, 0.80, champion=0.85), force="the hold-out has bad labels")
+
+    assert len(keys) == 1
+    assert "forced: the hold-out has bad labels" in plant.desk.store.ledger("promotions")[-1].body["why"]
+
+
+def test_a_comparison_with_a_former_champion_does_not_count(plant: Plant) -> None:
+    """While it trained, another was promoted: it was never measured against that one."""
+    plant.promote(plant.register(plant.train(1.0, 0.9))[0])
+    slow = plant.train(2.0, 0.95, champion=0.85)
+    plant.promote(plant.register(plant.train(3.0, 0.92, champion=0.85))[0])
+
+    with pytest.raises(AirflowSkipException, match="but version 2 is champion by now"):
+        plant.register(slow)
+
+
+def test_a_training_that_gives_the_champion_again_goes_no_further(plant: Plant) -> None:
+    """The same bytes are the same version, and it serves already."""
+    plant.promote(plant.register(plant.train(1.0, 0.9))[0])
+
+    with pytest.raises(AirflowSkipException, match="gave the champion again, version 1"):
+        plant.register(plant.train(1.0, 0.9, champion=0.9))
+    assert plant.events() == ["registered 1", "candidate 1", "champion 1"]
+
+
+def test_a_quarantined_model_comes_back_only_with_a_reason(plant: Plant) -> None:
+    """Training the same bytes again is no way around a failed gate."""
+    run = plant.train(1.0, 0.9)
+    model_id, _ = plant.register(run)
+    registry.quarantine(plant.desk.store, model_id, by="gate", why="wrong answers")
+
+    with pytest.raises(AirflowSkipException, match="was rejected or quarantined before"):
+        plant.register(run)
+
+    assert plant.register(run, force="the device was at fault")[0] == model_id
+
+
+def test_outputs_that_changed_are_not_registered(plant: Plant) -> None:
+    """The blob must be what the training run says it is."""
+    with pytest.raises(IntegrityError, match="is not the model that training run"):
+        plant.register(plant.train(1.0, 0.9, damage=True))
+    assert plant.events() == []
+
+
+@pytest.mark.parametrize("training_run", ["", "None", "0" * 64])
+def test_a_training_that_is_not_there_is_told(plant: Plant, training_run: str) -> None:
+    """A manual trigger without a finished training is an error that names the record."""
+    operator = RegisterModelOperator(task_id="register", pipeline="wind_power", training_run=training_run)
+    with pytest.raises(NotFoundError, match="records/training_run"):
+        operator.execute({})  # type: ignore[typeddict-item]
+
+
+def test_the_training_is_what_the_train_task_returned() -> None:
+    """By default the id comes through XCom, and only the id."""
+    operator = RegisterModelOperator(task_id="register", pipeline="wind_power", force="{{ params.force }}")
+    asked: list[str] = []
+    ti = SimpleNamespace(xcom_pull=lambda task_ids: asked.append(task_ids) or "e" * 64)
+
+    operator.render_template_fields({"ti": ti, "params": {"force": "why"}})  # type: ignore[typeddict-item,typeddict-unknown-key]
+
+    assert (operator.training_run, operator.force, asked) == ("e" * 64, "why", ["train"])
+
+
+def test_a_backfill_of_older_data_never_replaces() -> None:
+    """However good it is: its window ends before the champion's."""
+    champion = ModelVersion(
+        pipeline="p", sha256="1", size=1, blob="b", version=3, training_run="r", metrics="{}", window_end="2015"
+    )
+    replay = ModelVersion(
+        pipeline="p", origin="backfill", sha256="2", size=1, blob="b", version=4, training_run="r", metrics="{}",
+        window_end="2014",
+    )  # fmt: skip
+    run = TrainingRun(pipeline="p", dataset="d", code="c", image="i", parameters="{}", champion=champion.id)
+    metrics = {"accuracy": 1.0, "champion": {"accuracy": 0.1}}
+
+    assert not decide(replay, run, metrics, champion, 0.0).better
