@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import socket
 import subprocess
@@ -37,6 +39,7 @@ MIGRATE_S = 300.0
 STOP_S = 15.0
 """Time to end before the whole session is killed: the scheduler waits for running tasks, uvicorn for open pages."""
 TAIL = 25
+ENVIRONMENT = "environment.sha256"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +126,7 @@ class AirflowSite:
             UnhealthyError: A part died, or was not healthy in time; its last log lines are in the message.
         """
         began, since = time.monotonic(), datetime.now(UTC)
+        self._end_others()
         missing = [part for part in PARTS if processes.find(self.plan, _name(part)) is None]
         if not missing and self._health_ok(None):
             return Started(url=self.plan.url, found=True, seconds=time.monotonic() - began)
@@ -134,7 +138,20 @@ class AirflowSite:
             self._spawn(part)
         self.await_healthy(since)
         self._make_pools()
+        airflow_secrets.write_private(self.plan.home / ENVIRONMENT, self._fingerprint())
         return Started(url=self.plan.url, found=False, seconds=time.monotonic() - began)
+
+    def _fingerprint(self) -> str:
+        """The sha256 of what we set in the environment; the shell's own variables differ from call to call."""
+        ours = [one for one in self.environment().items() if one[0].startswith(("AIRFLOW", "EDGELOOP", "PYTHONPATH"))]
+        return hashlib.sha256(json.dumps(sorted(ours)).encode()).hexdigest()
+
+    def _end_others(self) -> None:
+        """Stop parts that run with another environment: a changed connection would never reach them."""
+        known = self.plan.home / ENVIRONMENT
+        if self.running() and known.exists() and known.read_text() != self._fingerprint():
+            self._say("airflow: its environment has changed, starting it anew")
+            self.stop()
 
     def stop(self) -> bool:
         """End all parts and everything they started; True when anything ran. Running tasks get `STOP_S` to finish."""

@@ -65,6 +65,8 @@ def run(name: str, story: Story) -> AirflowSite:
     spec = catalog.load().find(PIPELINE).spec
     with airflow.api("admin") as admin, airflow.api("oncall") as oncall:
         loop = Loop(site, spec, admin, oncall, tick=story.tick)
+        if healed := loop.heal():
+            story.say(f"cleared {healed} runs that had failed before")
         first = serve(loop, data, story, FIRST, broken=True)
         watch(loop, data, story, CALM, first)
         watch(loop, data, story, FALL, first)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LOG_LINES = 25
 FAILURE_CHECK_SECONDS = 3.0
+STAGES = ("intake", "ingest", "train", "package", "rollout", "drift")
 
 
 class LoopFailedError(EdgeloopError):
@@ -159,10 +160,16 @@ class Loop:
         """The id of a stage's DAG."""
         return f"{self.spec.name}_{stage}"
 
+    def heal(self) -> int:
+        """Clear what failed in an earlier life of this site, as on-call would; returns how many runs."""
+        failed = [run for stage in STAGES for run in self.admin.runs(self.dag(stage), state="failed")]
+        for run in failed:
+            self.oncall.clear_run(run.dag_id, run.run_id, only_failed=True)
+        return len(failed)
+
     def failed(self) -> list[Run]:
         """Runs of this pipeline that failed since this loop was opened, but for those tolerated."""
-        stages = ("intake", "ingest", "train", "package", "rollout", "drift")
-        runs = [run for stage in stages for run in self.admin.runs(self.dag(stage), state="failed")]
+        runs = [run for stage in STAGES for run in self.admin.runs(self.dag(stage), state="failed")]
         return [run for run in runs if run.run_id not in self.tolerated and run.ended and run.ended > self._since]
 
     def explain(self, run: Run) -> str:

@@ -10,7 +10,7 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, Param, get_parsing_context
+from airflow.sdk import DAG, ExceptionRetryPolicy, Param, RetryAction, RetryRule, get_parsing_context
 
 from edgeloop import catalog
 from edgeloop_airflow.assets import dag_id
@@ -22,6 +22,22 @@ if TYPE_CHECKING:
     from edgeloop.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
+
+FINAL = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(
+            exception=[
+                "edgeloop.errors.ConfigurationError",
+                "edgeloop.errors.ProofFailedError",
+                "edgeloop.errors.ResidencyError",
+                "edgeloop.errors.ValidationBlockedError",
+            ],
+            action=RetryAction.FAIL,
+            reason="the same would happen again",
+        )
+    ]
+)
+"""A wrong setting or a refused batch is told at once instead of after every retry's back-off."""
 
 FORCE = "{{ params.force }}"
 """Templated into every stage operator: a non-empty reason redoes what an earlier run finished."""
@@ -61,6 +77,7 @@ def settings(spec: Pipeline, stage: str, tag: Tag, *, runbook: str, more_tags: t
         "default_args": {
             "owner": spec.owner,
             "retries": 3,
+            "retry_policy": FINAL,
             "retry_delay": timedelta(seconds=5),
             "retry_exponential_backoff": True,
             "max_retry_delay": timedelta(minutes=2),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -73,6 +74,9 @@ class BlobContainer:
     def _connect(self, extra: dict[str, Any]) -> ContainerClient:
         from azure.storage.blob import ContainerClient
 
+        # The SDK logs forty lines of headers for every request at INFO, and [logging] namespace_levels does not hold
+        # in a task's process (seen on 3.3.2): a task's own lines drowned in them.
+        logging.getLogger("azure.core.pipeline.policies.http_logging_policy").setLevel(logging.WARNING)
         return ContainerClient.from_connection_string(
             self.account.connection_string,
             self.name,
