@@ -31,4 +31,5 @@ def main(only: str, console: Console) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(os.environ.get("ONLY", ""), Console()))
+    wide = None if sys.stdout.isatty() else 140
+    sys.exit(main(os.environ.get("ONLY", ""), Console(width=wide)))

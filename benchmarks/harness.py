@@ -11,7 +11,7 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +86,8 @@ def beyond_peer(name: str, pairs: Sequence[Pair], *, unit: str, bar: float, peer
 
 def table(figures: Sequence[Figure]) -> Table:
     """The figures for a person to read."""
-    made = Table("figure", "median", "spread", "ratio", "bar", "holds", "against", "runs", title="Figures and bars")
+    names = ("median", "spread", "ratio", "bar", "holds", "against", "runs")
+    made = Table(Column("figure", no_wrap=True), *names, title="Figures and bars")
     for one in figures:
         made.add_row(
             one.name,
