@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from edgeloop.azure.blob import BlobAccount, BlobContainer
     from edgeloop.store import Store
     from lab.airflow_site import AirflowSite
+    from lab.campaign_site import Ground
+    from lab.loop import Loop
     from lab.site import Site
 
 SITE = os.environ.get("EDGELOOP_TEST_SITE", "test")
@@ -77,17 +79,36 @@ def store(container: BlobContainer) -> Store:
 
 
 @pytest.fixture(scope="session")
-def airflow(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowSite]:
-    """The site's Airflow with shortened heartbeat time-outs, so that a killed part is noticed in seconds."""
-    from lab.airflow_site import AirflowSite, plan_for
-    from lab.connections import environment
+def airflow(site: Site) -> Iterator[AirflowSite]:
+    """The site's Airflow on a small copy of the sample pipeline, with shortened heartbeat time-outs.
 
-    one = AirflowSite(plan_for(site, fast=True, connections=environment(site)))
+    A killed part is noticed in seconds, and a whole loop over the extracts in tests/data takes a minute or two.
+    """
+    from lab import campaign_site
+
+    folder = site.state / campaign_site.FOLDER
+    campaign_site.small_pipeline(folder)
+    one = campaign_site.airflow_for(site, folder)
     one.start()
     try:
         yield one
     finally:
         one.stop()
+
+
+@pytest.fixture(scope="session")
+def ground(site: Site, airflow: AirflowSite) -> Iterator[Ground]:
+    """The site with its Airflow up, and the loop of its pipeline to drive."""
+    from lab import campaign_site
+
+    with campaign_site.ground_of(airflow, site, site.state / campaign_site.FOLDER) as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def loop(ground: Ground) -> Loop:
+    """The loop of the site's pipeline, as its people drive it."""
+    return ground.loop
 
 
 @pytest.fixture

@@ -249,6 +249,7 @@ def _task(dag_id: str, run_id: str, task_id: str) -> str:
 def _log_line(entry: Any) -> str:
     if not isinstance(entry, dict):
         return str(entry)
-    text = " ".join(str(part) for part in (entry.get("timestamp"), entry.get("event")) if part)
+    # Why a task was skipped stands in `reason`; the event says only that it was.
+    text = " ".join(str(entry[part]) for part in ("timestamp", "event", "reason") if entry.get(part))
     detail = entry.get("error_detail")
     return f"{text} {detail}" if detail else text
