@@ -41,6 +41,7 @@ def measure(say: Callable[[str], None]) -> list[Figure]:
     from lab.connections import environment
 
     source = catalog.load(ROOT / "include" / "pipelines").find(PIPELINE).spec.source
+    lab.clean(SITE)
     try:
         say(f"starting site {SITE}")
         site = lab.up(SITE, parts=PARTS)
