@@ -212,8 +212,10 @@ class TrainOnVMOperator(BaseOperator):
                 return done.id
             self._engaged = (spec.training.connection, job)
             found = self._engage(desk, vm, job, data, champion)
-            if found.ended:
+            if decide(found, job.run_id).action is Action.COLLECT:
                 return self._harvest(desk, vm, job, wanted).id
+            if found.ended:
+                raise vm.failure(job, found)
         self._defer(job, wanted, found.deadline or job.deadline, spec.training.connection, context)
         raise AssertionError("unreachable: defer always raises")
 

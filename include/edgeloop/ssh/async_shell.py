@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from edgeloop.ssh.endpoint import Endpoint
 
 CLOSE_SECONDS = 2.0
+OTHER_HOST_KEYS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "rsa-sha2-512")
+"""Offered after the pinned kind: a machine without that kind would just hang up, and its other key tells more."""
 
 
 class AsyncShell:
@@ -81,6 +83,7 @@ async def _connect(endpoint: Endpoint) -> SSHClientConnection:
     try:
         pinned = asyncssh.import_public_key(endpoint.host_key)
         key = asyncssh.read_private_key(endpoint.key_file)
+        kinds = dict.fromkeys((*(name.decode() for name in pinned.sig_algorithms), *OTHER_HOST_KEYS))
     except (asyncssh.KeyImportError, OSError) as error:
         raise ConfigurationError(
             f"Host key or private key of connection {endpoint.connection!r} cannot be read: {error}",
@@ -96,6 +99,7 @@ async def _connect(endpoint: Endpoint) -> SSHClientConnection:
                 username=endpoint.user,
                 client_keys=[key],
                 known_hosts=([pinned], [], []),
+                server_host_key_algs=list(kinds),
                 config=None,
                 agent_path=None,
                 preferred_auth="publickey",

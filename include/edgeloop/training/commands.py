@@ -78,7 +78,8 @@ def look(job: Job) -> str:
     inspect = shell_text(["docker", "container", "inspect", "--format", _STATE, job.name])
     return (
         f"{inspect} 2>/dev/null || {{ {_ENGINE} >/dev/null && echo absent || exit {ENGINE_DOWN}; }}\n"
-        f"if test -e {job.folder}/staged; then echo staged; else echo bare; fi\n"
+        f"if test -e {job.folder}/staged; then echo staged; "
+        f"elif test -e {job.folder}; then echo bare; else echo none; fi\n"
         f"cat {job.folder}/cancel 2>/dev/null || true"
     )
 
@@ -124,16 +125,12 @@ mv -T "$part" {here} 2>/dev/null || test -e {here}/staged"""
 
 
 def poll(job: Job, since: str) -> str:
-    """State and new log lines in one round trip; ``since`` is the timestamp of the last line that was passed on.
-
-    The timestamp is kept on the VM, where the trigger of another process finds it: what it names was passed on.
-    """
+    """State and new log lines in one round trip; ``since`` is the timestamp of the last line that was passed on."""
     inspect = shell_text(["docker", "container", "inspect", "--format", "{{json .State}}", job.name])
     after = ["--since", since] if since else []
     logs = shell_text(["docker", "logs", "--timestamps", *after, job.name])
-    keep = f"printf %s {shlex.quote(since)} >{job.folder}/cursor 2>/dev/null\n" if since else ""
     return (
-        f"{keep}if state=$({inspect} 2>/dev/null); then\n"
+        f"if state=$({inspect} 2>/dev/null); then\n"
         f"printf '%s\\n' \"$state\"\n"
         f"{logs} 2>&1 | head -c {LOG_PIECE_BYTES}\n"
         f"elif {_ENGINE} >/dev/null 2>&1; then echo '{{\"Status\":\"absent\"}}'\n"
@@ -141,7 +138,12 @@ def poll(job: Job, since: str) -> str:
     )
 
 
-def cursor(job: Job) -> str:
+def keep(job: Job, since: str) -> str:
+    """Keep the timestamp of the last line that was passed on, for a trigger in another process."""
+    return f"printf %s {shlex.quote(since)} >{job.folder}/cursor 2>/dev/null || true"
+
+
+def kept(job: Job) -> str:
     """The timestamp that an earlier trigger kept; nothing if there was none."""
     return f"cat {job.folder}/cursor 2>/dev/null || true"
 
@@ -188,7 +190,7 @@ def release(job: Job) -> str:
     """Remove the job's container and every row of data; what it wrote stays in its folder."""
     return (
         f"docker rm -f -v {job.name} >/dev/null 2>&1; "
-        f"rm -rf {job.folder}/data {job.folder}/code {job.folder}/staged {job.folder}/cursor"
+        f"cd {job.folder} && rm -rf staged data code cursor manifest.sha256"
     )
 
 

@@ -93,6 +93,7 @@ class Follower:
     patience: Patience = field(default_factory=Patience)
     _shell: AsyncShell | None = None
     _cursor: str | None = None
+    _kept: str | None = None
     _started: float = field(default_factory=time.monotonic)
     _contact: float = field(default_factory=time.monotonic)
     _beat: float = field(default_factory=time.monotonic)
@@ -131,6 +132,7 @@ class Follower:
                     self._progress = text
             self._lines += len(lines.texts)
             moved, self._cursor = lines.cursor != self._cursor, lines.cursor
+            await self._keep(shell)
             if not (lines.cut and moved):
                 break
         if not found.ended:
@@ -143,11 +145,8 @@ class Follower:
             await shell.__aenter__()
             self._shell = shell
         if self._cursor is None:
-            done = await self._shell.run(commands.cursor(self.job), timeout=POLL_TIMEOUT_SECONDS)
-            self._cursor = done.text
-        if self._lost:
-            self.say(f"The VM answers again after {time.monotonic() - self._contact:.0f} s; the log goes on.")
-            self._lost = False
+            done = await self._shell.run(commands.kept(self.job), timeout=POLL_TIMEOUT_SECONDS)
+            self._cursor = self._kept = done.text
         return self._shell
 
     async def _poll(self, shell: AsyncShell) -> tuple[Found, Lines]:
@@ -157,8 +156,16 @@ class Follower:
         if done.exit == commands.ENGINE_DOWN or not head:
             said = done.err.strip()[-200:]
             raise UnreachableError(f"Docker on {shell.endpoint.host} does not answer. {said}".strip())
-        self._contact = time.monotonic()
+        if self._lost:
+            self.say(f"The VM answers again after {time.monotonic() - self._contact:.0f} s; the log goes on.")
+        self._lost, self._contact = False, time.monotonic()
         return parse_state(head.decode()), read_log(rest, since)
+
+    async def _keep(self, shell: AsyncShell) -> None:
+        """Keep the place at once: a triggerer that dies in between repeats these lines, it never loses any."""
+        if self._cursor and self._cursor != self._kept:
+            await shell.run(commands.keep(self.job, self._cursor), timeout=POLL_TIMEOUT_SECONDS)
+            self._kept = self._cursor
 
     async def _heartbeat(self, shell: AsyncShell) -> None:
         if time.monotonic() - self._beat < self.patience.heartbeat:

@@ -64,6 +64,8 @@ class Found:
     """The training id on its label."""
     deadline: int = 0
     staged: bool = False
+    folder: bool = False
+    """Whether the job's folder is there at all."""
     cancelled: str = ""
     """Who asked for the end of it and why; the stop is under way."""
 

@@ -78,7 +78,8 @@ class TrainingVm:
         if done.exit != 0 or len(lines) < 2:  # noqa: PLR2004 - state and staged
             raise problems.command_failed(self.shell.endpoint, commands.look(job), done.exit, done.err)
         found = Found() if lines[0] == "absent" else parse_state(lines[0])
-        return dataclasses.replace(found, staged=lines[1] == "staged", cancelled=" ".join(lines[2:]))
+        folder, cancelled = lines[1], " ".join(lines[2:])
+        return dataclasses.replace(found, staged=folder == "staged", folder=folder != "none", cancelled=cancelled)
 
     def stage(self, job: Job, members: Sequence[Member]) -> None:
         """Bring data and code into the job's folder, verified there; already staged is nothing to do.
@@ -135,7 +136,7 @@ class TrainingVm:
         until = time.monotonic() + timeout
         while True:
             found = self.look(job)
-            if found.status == "absent" and not found.staged:
+            if found.status == "absent" and not found.folder:
                 return
             if time.monotonic() >= until:
                 raise ConflictError(

@@ -48,17 +48,20 @@ class Blobs(Protocol):
 def engage(vm: TrainingVm, job: Job, members: Sequence[Member], say: Callable[[str], None]) -> Found:
     """See to it that the job runs or has ended well, starting it only when nothing of it is there.
 
-    Returns what was found last: ``running`` (with the deadline its first submission was given) or ``exited`` with 0.
+    Returns what was found last: ``running`` (with the deadline its first submission was given), ``exited`` with 0, or
+    whatever became of a job that this call started: one that fails at once is not started again by the same try.
 
     Raises:
         ConflictError: The name belongs to something else, or the job is paused; nothing was touched.
     """
+    started = False
     for _ in range(ROUNDS):
         found = vm.look(job)
         decision = decide(found, job.run_id)
         say(f"{decision.action.value}: {decision.why}")
-        if decision.action in {Action.ATTACH, Action.COLLECT}:
+        if decision.action in {Action.ATTACH, Action.COLLECT} or (started and decision.action is Action.RESUBMIT):
             return found
+        started = started or decision.action in {Action.SUBMIT, Action.START}
         _act(vm, job, decision.action, members)
         if decision.action is Action.REFUSE:
             raise _refused(vm, job, decision.why)

@@ -30,15 +30,14 @@ def test_what_is_there_is_asked_in_one_round_trip() -> None:
     assert commands.look(JOB) == (
         f"docker container inspect --format '{{{{json .State}}}} {{{{json .Config.Labels}}}}' {NAME} 2>/dev/null || "
         "{ docker version --format '{{.Server.Version}}' >/dev/null && echo absent || exit 69; }\n"
-        f"if test -e {FOLDER}/staged; then echo staged; else echo bare; fi\n"
+        f"if test -e {FOLDER}/staged; then echo staged; elif test -e {FOLDER}; then echo bare; else echo none; fi\n"
         f"cat {FOLDER}/cancel 2>/dev/null || true"
     )
 
 
 def test_a_poll_asks_for_state_and_the_lines_since_the_last() -> None:
-    """The last line's time goes to the VM first, so that a follower elsewhere goes on from there."""
+    """One command tells whether it runs, has ended, is gone or cannot be asked, and what it wrote meanwhile."""
     assert commands.poll(JOB, "2014-01-01T00:00:00.000000001Z") == (
-        f"printf %s 2014-01-01T00:00:00.000000001Z >{FOLDER}/cursor 2>/dev/null\n"
         f"if state=$(docker container inspect --format '{{{{json .State}}}}' {NAME} 2>/dev/null); then\n"
         "printf '%s\\n' \"$state\"\n"
         f"docker logs --timestamps --since 2014-01-01T00:00:00.000000001Z {NAME} 2>&1 | head -c 1000000\n"
@@ -48,9 +47,8 @@ def test_a_poll_asks_for_state_and_the_lines_since_the_last() -> None:
 
 
 def test_the_first_poll_asks_for_the_log_from_its_beginning() -> None:
-    """Without a last line there is no --since and no cursor to keep."""
+    """Without a last line there is no --since."""
     assert "--since" not in commands.poll(JOB, "")
-    assert "cursor" not in commands.poll(JOB, "")
 
 
 def test_a_cancel_is_carried_out_on_the_vm() -> None:
@@ -87,7 +85,8 @@ def test_small_questions() -> None:
     """The commands of one line."""
     assert commands.start(JOB) == f"docker start {NAME}"
     assert commands.tail(JOB) == f"docker logs --tail 20 {NAME} 2>&1"
-    assert commands.cursor(JOB) == f"cat {FOLDER}/cursor 2>/dev/null || true"
+    assert commands.keep(JOB, "2014Z") == f"printf %s 2014Z >{FOLDER}/cursor 2>/dev/null || true"
+    assert commands.kept(JOB) == f"cat {FOLDER}/cursor 2>/dev/null || true"
     assert commands.memory(JOB) == f"docker stats --no-stream --format '{{{{.MemUsage}}}}' {NAME}"
     assert commands.present(JOB) == f"docker ps -a -q --filter 'name=^/?{NAME}$'"
     assert commands.listing(JOB) == f"find {FOLDER}/outputs -mindepth 1 -printf '%y %s %P\\0'"
