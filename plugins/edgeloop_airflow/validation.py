@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from edgeloop.drift.certified import newest_certificates, parts_of
 from edgeloop.drift.labels import complete_intervals, intervals_between, missing_sites
-from edgeloop.errors import ConfigurationError, IntegrityError, NotFoundError
+from edgeloop.errors import ConfigurationError, IntegrityError, NotFoundError, ValidationBlockedError
 from edgeloop.share import Emissions, Right
 from edgeloop.transfer import verify
 from edgeloop.validation import Certification, SupersededError, batch_of, certificate_of
@@ -35,6 +35,10 @@ def partition_key(context: Context) -> str:
             next="Trigger the DAG with a partition key as intake minted it: <group>@<batch id, 16 digits>.",
         )
     return key
+
+
+class BatchBlockedError(ValidationBlockedError, AirflowFailException):
+    """A blocked batch fails its task at once: a retry finds the same rows, and on-call is called minutes later."""
 
 
 class CertifyBatchOperator(BaseOperator):
@@ -76,6 +80,8 @@ class CertifyBatchOperator(BaseOperator):
             certificate = certification.certify()
         except SupersededError as error:
             raise AirflowSkipException(str(error)) from error
+        except ValidationBlockedError as error:
+            raise BatchBlockedError(error.what, left=error.left, next=error.next) from error
         self.log.info(
             "Certificate %s of batch %s: %d files, %d rows, %d quarantined, %d files set aside",
             certificate.id, key, len(certificate.files), certificate.rows, certificate.quarantined,

@@ -1,0 +1,304 @@
+"""The intake task and the watcher, on a real share folder and a real Azurite."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowSkipException
+
+from edgeloop import catalog
+from edgeloop.azure.blob import BlobAccount
+from edgeloop.errors import UnreachableError
+from edgeloop.records import Batch, Certificate
+from edgeloop.share import Folder
+from edgeloop.store import Store
+from edgeloop_airflow.assets import Assets
+from edgeloop_airflow.emission import fate_of, holder
+from edgeloop_airflow.share import ArrivalTrigger, ClaimBatchesOperator
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from airflow.triggers.base import TriggerEvent
+    from tests.edgeloop_airflow.conftest import Floor
+
+BATCH = Assets("tiny_power").batch
+SECONDS = 20.0
+QUIET = 1.5
+
+
+def claim(floor: Floor, run: str = "run-1", **more: Any) -> tuple[list[str], Any]:
+    """Run the intake task; its return value and its context."""
+    context = floor.context(run=run, dag="tiny_power_intake", task="claim")
+    operator = ClaimBatchesOperator(task_id="claim", pipeline="tiny_power", outlets=[BATCH], **more)
+    return operator.execute(context), context
+
+
+def test_one_partition_is_minted_per_batch(floor: Floor, emitted: Any) -> None:
+    """Everything settled is claimed by group, ids are returned, keys are emitted."""
+    for month in ("2014-01", "2014-02"):
+        floor.month("north", month)
+    ids, context = claim(floor)
+    batches = [floor.desk().store.get(Batch, one) for one in ids]
+    assert [one.group for one in batches] == ["2014-01", "2014-02"]
+    assert emitted(context, BATCH) == sorted(one.key for one in batches)
+
+
+def test_nothing_due_is_skipped_with_the_reason(floor: Floor, emitted: Any) -> None:
+    """No event goes out: without an explicit key Airflow would send the run's own."""
+    floor.month("north", "2014-01")
+    claim(floor)
+    floor.states["tiny_power_intake", "claim", "run-1"] = "success"
+    with pytest.raises(AirflowSkipException, match="Nothing is due: 1 settled files are claimed"):
+        claim(floor, "run-2")
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("state", ["failed", "skipped", None])
+def test_what_a_lost_run_claimed_is_minted_by_the_next(floor: Floor, emitted: Any, state: str | None) -> None:
+    """Failed, skipped by hand, or unknown to this Airflow: the batch is not lost."""
+    floor.month("north", "2014-01")
+    _, lost = claim(floor)
+    if state is not None:
+        floor.states["tiny_power_intake", "claim", "run-1"] = state
+    _, second = claim(floor, "run-2")
+    assert emitted(second, BATCH) == emitted(lost, BATCH) != []
+
+
+@pytest.mark.parametrize("state", ["running", "up_for_retry", "queued", "scheduled", "restarting"])
+def test_a_run_that_may_yet_deliver_is_trusted(floor: Floor, state: str) -> None:
+    """Two intakes at once, or one that waits for its retry, do not mint twice."""
+    floor.month("north", "2014-01")
+    claim(floor)
+    floor.states["tiny_power_intake", "claim", "run-1"] = state
+    with pytest.raises(AirflowSkipException):
+        claim(floor, "run-2")
+
+
+def test_a_holder_is_found_by_the_name_it_was_stored_under(floor: Floor) -> None:
+    """Run ids hold colons, pluses and slashes; the name survives them."""
+    run = "manual__2014-01-01T00:00:00+00:00/a"
+    floor.states["tiny_power_intake", "claim", run] = "success"
+    context = floor.context(run=run, dag="tiny_power_intake", task="claim")
+    assert fate_of(context)(holder(context)) == "delivered"
+    assert fate_of(context)("other/claim/run") == "gone"
+
+
+def test_force_mints_what_its_run_never_did(floor: Floor, emitted: Any) -> None:
+    """A run that somebody marked success by hand delivered nothing; a reason brings its batches out."""
+    floor.month("north", "2014-01")
+    _, lost = claim(floor)
+    floor.states["tiny_power_intake", "claim", "run-1"] = "success"
+    _, context = claim(floor, "run-2", force="run-1 was marked success by hand")
+    assert emitted(context, BATCH) == emitted(lost, BATCH)
+
+
+@pytest.mark.fault
+def test_a_missing_share_names_its_connection(floor: Floor) -> None:
+    """The task fails with what to check, and claims nothing."""
+    floor.share.rename(floor.share.with_name("gone"))
+    with pytest.raises(UnreachableError, match="'edgeloop_share' is not there"):
+        claim(floor)
+
+
+def test_files_of_no_group_are_warned_of(floor: Floor, capsys: pytest.CaptureFixture[str]) -> None:
+    """A misnamed file would otherwise lie there for ever in silence."""
+    floor.drop("readme.csv")
+    with pytest.raises(AirflowSkipException):
+        claim(floor)
+    assert "1 files match source.pattern but not source.group" in capsys.readouterr().out
+
+
+def watching(floor: Floor, script: Callable[[Next], Awaitable[None]], **more: Any) -> None:
+    """Run the watcher while a script drops files and awaits its events."""
+
+    async def go() -> None:
+        trigger = ArrivalTrigger(pipeline="tiny_power", **more)
+        events = trigger.run()
+        after = Next(events)
+        try:
+            await script(after)
+        finally:
+            await after.close()
+
+    asyncio.run(go())
+
+
+class Next:
+    """The watcher's next event, or none within a time; a wait that was given up goes on with the next call."""
+
+    def __init__(self, events: AsyncIterator[TriggerEvent]) -> None:
+        self.events = events
+        self.waiting: asyncio.Task[TriggerEvent] | None = None
+
+    async def __call__(self, seconds: float = SECONDS) -> dict[str, Any] | None:
+        """The event's payload, or None."""
+        self.waiting = self.waiting or asyncio.ensure_future(anext(self.events))
+        done, _ = await asyncio.wait({self.waiting}, timeout=seconds)
+        if not done:
+            return None
+        event, self.waiting = self.waiting.result(), None
+        return dict(event.payload)
+
+    async def close(self) -> None:
+        """End the watcher as the triggerer does: by cancelling it."""
+        if self.waiting is not None:
+            self.waiting.cancel()
+            await asyncio.wait({self.waiting})
+        await self.events.aclose()  # type: ignore[attr-defined]
+
+
+def test_a_settled_file_is_announced_with_counts(floor: Floor) -> None:
+    """One event for all that is there, with no names and no secrets; then silence while it is not due again."""
+    paths = [floor.month("north", "2014-01"), floor.month("south", "2014-01")]
+
+    async def script(after: Next) -> None:
+        assert await after() == {
+            "pipeline": "tiny_power",
+            "files": 2,
+            "bytes": sum(one.stat().st_size for one in paths),
+        }
+        assert await after(QUIET) is None
+
+    watching(floor, script)
+
+
+def test_a_file_that_is_written_is_not_announced_until_it_rests(floor: Floor) -> None:
+    """Growing files wait; the event comes after the last write."""
+
+    async def script(after: Next) -> None:
+        for size in range(1, 12):
+            floor.month("north", "2014-01", rows=size)
+            assert await after(0.1) is None
+        event = await after()
+        assert event is not None
+        assert event["bytes"] == (floor.share / "exports" / "north_2014-01.csv").stat().st_size
+
+    watching(floor, script)
+
+
+def test_claimed_files_are_not_announced(floor: Floor) -> None:
+    """A watcher that starts on a share of claimed files says nothing, and a late file alone is told."""
+    floor.month("north", "2014-01")
+    claim(floor)
+
+    async def script(after: Next) -> None:
+        assert await after(QUIET) is None
+        floor.month("south", "2014-01")
+        event = await after()
+        assert event is not None
+        assert event["files"] == 1
+
+    watching(floor, script)
+
+
+def test_unclaimed_files_are_announced_again(floor: Floor) -> None:
+    """An event that got lost is repeated until somebody claims; then it ends."""
+    floor.month("north", "2014-01")
+
+    async def script(after: Next) -> None:
+        assert await after() == await after()
+        await asyncio.to_thread(claim, floor)
+        for _ in range(3):  # one may have been on its way
+            last = await after(QUIET)
+        assert last is None
+
+    watching(floor, script, reemit_after=0.5)
+
+
+def test_a_new_file_does_not_wait_for_the_repetition(floor: Floor) -> None:
+    """What was not told before is told at once, together with what is still unclaimed."""
+    floor.month("north", "2014-01")
+
+    async def script(after: Next) -> None:
+        await after()
+        floor.month("south", "2014-01")
+        event = await after()
+        assert event is not None
+        assert event["files"] == 2
+
+    watching(floor, script)
+
+
+@pytest.mark.fault
+def test_the_watcher_survives_an_unreachable_share(floor: Floor, capsys: pytest.CaptureFixture[str]) -> None:
+    """It logs which connection is gone, tries again, and goes on when the share is back."""
+    away = floor.share.with_name("away")
+
+    async def script(after: Next) -> None:
+        floor.share.rename(away)
+        assert await after(QUIET) is None
+        away.rename(floor.share)
+        floor.month("north", "2014-01")
+        assert await after() is not None
+
+    watching(floor, script)
+    said = capsys.readouterr().out
+    assert "'edgeloop_share' is not there" in said
+    assert "are watched again after" in said
+
+
+@pytest.mark.fault
+def test_the_watcher_survives_a_broken_connection(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A connection that lacks its address is told; when it is right the watcher goes on by itself."""
+    good = os.environ["AIRFLOW_CONN_EDGELOOP_SHARE"]
+    monkeypatch.setenv("AIRFLOW_CONN_EDGELOOP_SHARE", json.dumps({"conn_type": "fs"}))
+    floor.month("north", "2014-01")
+
+    async def script(after: Next) -> None:
+        assert await after(QUIET) is None
+        monkeypatch.setenv("AIRFLOW_CONN_EDGELOOP_SHARE", good)
+        assert await after() is not None
+
+    watching(floor, script)
+    said = capsys.readouterr().out
+    assert "Connection 'edgeloop_share' lacks extra.path" in said
+
+
+def test_the_watcher_never_blocks_the_loop(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever waits for a disk or an account does so in a thread: a blocked loop stops every other trigger."""
+    floor.month("north", "2014-01")
+    inside: list[str] = []
+    main = threading.current_thread()
+
+    def told(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if threading.current_thread() is main:
+                inside.append(name)
+            return real(*args, **kwargs)
+
+        return call
+
+    async def script(after: Next) -> None:
+        assert await after() is not None
+
+    for owner, name in ((Folder, "scan"), (Store, "fixed"), (Store, "keys"), (BlobAccount, "container")):
+        monkeypatch.setattr(owner, name, told(name, getattr(owner, name)))
+    monkeypatch.setattr(catalog, "load", told("load", catalog.load))
+    watching(floor, script)
+    assert inside == []
+
+
+def test_the_watcher_is_what_it_was_serialized_from() -> None:
+    """Class path and arguments rebuild it, and nothing of them is secret."""
+    path, arguments = ArrivalTrigger(pipeline="tiny_power", reemit_after=30.0).serialize()
+    assert path == "edgeloop_airflow.share.ArrivalTrigger"
+    assert ArrivalTrigger(**arguments).serialize() == (path, arguments)
+    assert set(arguments) == {"pipeline", "reemit_after"}
+
+
+def test_a_certified_batch_is_not_minted_by_a_new_airflow(floor: Floor) -> None:
+    """An Airflow that knows no earlier run still does not repeat what the store proves to be done."""
+    floor.month("north", "2014-01")
+    (batch_id,), _ = claim(floor)
+    store = floor.desk().store
+    store.put(Certificate(pipeline="tiny_power", batch=batch_id, suite="s", group="2014-01"))
+    with pytest.raises(AirflowSkipException):
+        claim(floor, "run-2")
