@@ -33,8 +33,10 @@ PIPELINE = "wind_power"
 FIRST = ("2014-01", "2014-02", "2014-03")
 CALM = ("2014-04",)
 FALL = ("2014-10", "2014-11", "2014-12")
-AFTER = ("2015-01",)
+AFTER = ("2015-01", "2015-02", "2015-03")
 BROKEN = "R80790_2014-02.csv"
+WIDE = 170
+"""Columns of a log file, which would otherwise get 80 and fold the table into ribbons."""
 PLOT = Path("build") / "accuracy.png"
 
 
@@ -45,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("verb", nargs="?", choices=("run", "down"), default="run")
     options = parser.parse_args(argv)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDE)
     if options.verb == "down":
         return stop(options.site, console)
     began = time.monotonic()
@@ -72,7 +76,7 @@ def run(name: str, story: Story) -> AirflowSite:
         watch(loop, data, story, FALL, first)
         second = serve(loop, data, story, (), beyond=first)
         watch(loop, data, story, AFTER, second)
-        plant.accuracy(loop, story, PLOT)
+        plant.accuracy(loop, data, story, replaced=first, months=AFTER, picture=PLOT)
     return airflow
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from edgeloop.drift.report import Row
     from edgeloop.records import ModelVersion
     from lab.loop import Loop
     from lab.site import Device
@@ -62,23 +63,58 @@ def play(loop: Loop, data: Path, story: Story, months: Sequence[str]) -> None:
     story.say(f"[bold]plant[/]: {names} on {len(rows)} devices [cyan]({told})[/]")
 
 
-def accuracy(loop: Loop, story: Story, picture: Path) -> None:
-    """Accuracy before and after, counted anew from the devices' logs: a table, and a plot at ``picture``."""
+def accuracy(
+    loop: Loop, data: Path, story: Story, *, replaced: ModelVersion, months: Iterable[str], picture: Path
+) -> None:
+    """Accuracy before and after, counted anew from the devices' logs: a table, and a plot at ``picture``.
+
+    Beside it, what the ``replaced`` model would have done in ``months`` that its successor served.
+    """
     from edgeloop.drift import report
     from edgeloop.drift.interval import Bench
 
     bench = Bench(spec=loop.spec, store=loop.store, blobs=loop.blobs, predictions=loop.predictions)
     rows = report.rows(bench)
-    report.plot(rows, picture, title=f"{loop.spec.title}: accuracy on the devices", unit="2.5 % of rated power")
+    stayed = [had_it_stayed(loop, data, replaced, month) for month in months]
+    title = f"{loop.spec.title}: accuracy on the devices"
+    report.plot(rows, picture, beside=stayed, title=title, unit="2.5 % of rated power")
     with story.paused():
-        story.console.print("\n[bold]Accuracy of what the devices predicted[/]")
-        story.console.print(report.table(rows), highlight=False)
+        story.console.print("\n[bold]Accuracy of what the devices predicted, before and after[/]")
+        lines = sorted([*rows, *stayed], key=lambda row: (row.interval, row.version))
+        story.console.print(report.table(lines), highlight=False)
         for one in report.comparisons(bench):
             if one.champion is not None:
                 story.console.print(
                     f"v{one.version} on its hold-out: {one.accuracy:.3f}, the champion before it: {one.champion:.3f}",
                     highlight=False,
                 )
+
+
+def had_it_stayed(loop: Loop, data: Path, model: ModelVersion, month: str) -> Row:
+    """What ``model`` answers to the plant's signals of a month, judged by the same labels; nothing of it was served."""
+    import numpy as np
+    import onnxruntime as ort
+
+    from edgeloop.drift.report import Row
+    from lab import player, proof
+
+    session = ort.InferenceSession(loop.blobs.get(model.blob), providers=["CPUExecutionProvider"])
+    errors: list[float] = []
+    for place in loop.spec.sites:
+        rows = player.read(data / f"{place.name}_{month}.csv", loop.spec.name)
+        labels = proof.labels(loop.site, loop.spec, place.name, month)
+        answers = np.asarray(session.run(None, {session.get_inputs()[0].name: rows.x})[0]).ravel()
+        known = {when.isoformat(): float(y) for when, y in zip(rows.times, answers, strict=True)}
+        errors += [abs(y - labels[when]) for when, y in known.items() if when in labels]
+    return Row(
+        interval=month,
+        version=model.version,
+        rows=len(errors),
+        accuracy=sum(error < loop.spec.model.tolerance for error in errors) / len(errors),
+        reference=holdout_accuracy(model),
+        mae=sum(errors) / len(errors),
+        verdict="had it stayed",
+    )
 
 
 def _play(loop: Loop, device: Device, data: Path, months: Iterable[str]) -> int:

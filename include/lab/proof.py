@@ -159,11 +159,11 @@ def verdict(site: Site, spec: Pipeline, predictions: BlobContainer, judged: Drif
     """The accuracy, computed again from the devices' logs in blob storage and the historian's own CSV files."""
     right = rows = 0
     for place in spec.sites:
-        labels = _labels(site, spec, place.name, judged.interval)
+        known = labels(site, spec, place.name, judged.interval)
         for event_time, y in _predictions(predictions, place.name, judged.interval, version.sha256).items():
-            if event_time in labels:
+            if event_time in known:
                 rows += 1
-                right += abs(y - labels[event_time]) < spec.model.tolerance
+                right += abs(y - known[event_time]) < spec.model.tolerance
     _hold(rows, f"no prediction of {judged.interval} found its label")
     accuracy = right / rows
     _hold(
@@ -179,11 +179,11 @@ def _predictions(container: BlobContainer, site: str, interval: str, sha256: str
         for line in container.get(blob.name).decode().splitlines():
             row = json.loads(line)
             if row["sha256"] == sha256:
-                found[_instant(row["event_time"])] = float(row["y"])
+                found[instant(row["event_time"])] = float(row["y"])
     return found
 
 
-def _labels(site: Site, spec: Pipeline, place: str, interval: str) -> dict[str, float]:
+def labels(site: Site, spec: Pipeline, place: str, interval: str) -> dict[str, float]:
     """Event time to label of the rows inside the model's domain, from the CSV on the share; the first of two counts."""
     import pandas as pd
 
@@ -194,13 +194,14 @@ def _labels(site: Site, spec: Pipeline, place: str, interval: str) -> dict[str, 
     numeric = [name for name in frame.columns if name not in (spec.columns.time, spec.columns.site)]
     frame[numeric] = frame[numeric].apply(pd.to_numeric, errors="coerce")
     kept = frame.query(spec.model.domain) if spec.model.domain else frame
-    labels: dict[str, float] = {}
+    found: dict[str, float] = {}
     for when, value in zip(kept[spec.columns.time], kept[spec.columns.target], strict=True):
-        labels.setdefault(_instant(when), float(value))
-    return labels
+        found.setdefault(instant(when), float(value))
+    return found
 
 
-def _instant(text: str) -> str:
+def instant(text: str) -> str:
+    """The one spelling of an instant that predictions and labels are joined by."""
     from datetime import UTC, datetime
 
     return datetime.fromisoformat(text).astimezone(UTC).isoformat()

@@ -136,9 +136,10 @@ def table(found: Iterable[Row]) -> str:
     )
 
 
-def plot(found: Sequence[Row], path: Path, *, title: str = "", unit: str = "") -> Path:
+def plot(found: Sequence[Row], path: Path, *, beside: Sequence[Row] = (), title: str = "", unit: str = "") -> Path:
     """Draw accuracy per interval, a line for each model version, with retrainings marked; a PNG at ``path``.
 
+    ``beside`` are figures of a replaced version computed on intervals it no longer served, drawn hollow and dashed.
     Works without a display. An empty report draws axes and says so.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -147,8 +148,9 @@ def plot(found: Sequence[Row], path: Path, *, title: str = "", unit: str = "") -
     figure = Figure(figsize=(11, 6), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    intervals = sorted({row.interval for row in found})
+    intervals = sorted({row.interval for row in (*found, *beside)})
     _lines(axes, found, intervals)
+    _ghosts(axes, beside, intervals)
     _marks(axes, found, intervals)
     axes.set_xticks(range(len(intervals)), intervals, rotation=45 if len(intervals) > LEVEL_LABELS else 0)
     axes.set_xlabel("event time")
@@ -194,6 +196,18 @@ def _lines(axes: Axes, found: Sequence[Row], intervals: Sequence[str]) -> None:
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     else:
         axes.text(0.5, 0.5, "no interval has both predictions and labels yet", ha="center", transform=axes.transAxes)
+
+
+def _ghosts(axes: Axes, beside: Sequence[Row], intervals: Sequence[str]) -> None:
+    for version in sorted({row.version for row in beside}):
+        own = [row for row in beside if row.version == version]
+        at, accuracy = [intervals.index(row.interval) for row in own], [row.accuracy for row in own]
+        colour = COLOURS[(version - 1) % len(COLOURS)]
+        label = f"version {version}, had it stayed"
+        axes.plot(at, accuracy, "o--", color=colour, linewidth=1, markerfacecolor="white", label=label)
+        low, _ = axes.get_ylim()
+        axes.set_ylim(min([low, *(one - 0.05 for one in accuracy)]))
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
 
 
 def _marks(axes: Axes, found: Sequence[Row], intervals: Sequence[str]) -> None:
