@@ -32,7 +32,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "site" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.system)
-    items.sort(key=lambda item: ("airflow" in getattr(item, "fixturenames", ()), bool(item.get_closest_marker("system"))))
+
+    def order(item: pytest.Item) -> tuple[bool, bool]:
+        return "airflow" in getattr(item, "fixturenames", ()), bool(item.get_closest_marker("system"))
+
+    items.sort(key=order)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeloop import catalog, registry
@@ -20,6 +19,7 @@ from lab.loop import Loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from edgeloop.records import ModelVersion
     from lab.site import Site
@@ -29,6 +29,9 @@ SAMPLE = REPO / "include" / "pipelines" / PIPELINE
 EXTRACTS = REPO / "tests" / "data" / PIPELINE
 FOLDER = "pipelines"
 """Below the site's state: what its Airflow reads instead of include/pipelines."""
+
+MONTHS = ("2014-11", "2014-12")
+"""What a champion is trained on where there is none: later than all that the campaign revises."""
 
 SMALL = (
     ("quiet_seconds: 2", "quiet_seconds: 1", "the historian renames whole files; a second is no guess here"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -114,10 +115,8 @@ def bad_files(folder: Path, good: bytes) -> dict[str, str]:
     return {name: reason for name, (_, reason) in files.items()}
 
 
-def test_bad_files_are_set_aside_and_the_others_go_on(
-    ground: Ground, loop: Loop, told: Told, tmp_path: Path
-) -> None:
-    """No CSV, an empty, a half-written and a foreign file are set aside with their reason; no row of the others is lost."""
+def test_bad_files_are_set_aside_and_the_others_go_on(ground: Ground, loop: Loop, told: Told, tmp_path: Path) -> None:
+    """No CSV, an empty, a half-written, a foreign file: set aside with the reason, and no row of the others is lost."""
     good = ground.extracts("2014-01")
     bad = bad_files(tmp_path, good[0].read_bytes())
     files = [*good, *(tmp_path / name for name in bad)]
@@ -264,8 +263,9 @@ def test_the_fall_starts_the_loop_again(loop: Loop, told: Told) -> None:
     told.second = second
     metrics = json.loads(second.metrics)
     assert metrics["accuracy"] > metrics["champion"]["accuracy"]
-    (asked,) = {run.partition_key for run in loop.admin.runs(loop.dag("train")) if "drift-" in (run.partition_key or "")}
-    assert ended(loop, "train", str(asked)).state == "success"
+    keys = {run.partition_key or "" for run in loop.admin.runs(loop.dag("train"))}
+    (asked,) = (key for key in keys if key.startswith("drift-"))
+    assert ended(loop, "train", asked).state == "success"
     image, _ = loop.image(second)
     loop.answer(image, second, "Approve")
     loop.champion(second)
@@ -314,17 +314,14 @@ def broken(ground: Ground) -> Iterator[Path]:
     try:
         yield home / "pipeline.yaml"
     finally:
-        import shutil
-
         shutil.rmtree(home)
         shutil.rmtree(ground.pipelines / ".second", ignore_errors=True)
 
 
 def test_a_broken_pipeline_is_one_import_error_and_hurts_no_other(loop: Loop, broken: Path) -> None:
     """dags/pipeline_errors.py alone fails, with file, line, field and remedy; the healthy DAGs stay active and run."""
-    line = next(
-        number for number, text in enumerate(broken.read_text().splitlines(), 1) if text.lstrip().startswith("tolerance:")
-    )
+    lines = broken.read_text().splitlines()
+    line = next(number for number, text in enumerate(lines, 1) if text.lstrip().startswith("tolerance:"))
     (problem,) = wait_for(loop.admin.import_errors, seconds=SECONDS, what="the import error")
     assert problem.filename.endswith("pipeline_errors.py")
     assert f"{broken}:{line}: model.tolerance: " in problem.stack_trace

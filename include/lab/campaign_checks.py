@@ -1,0 +1,165 @@
+"""What must hold after a fault, asked of the parts themselves: nothing lost, nothing twice, the old or new serves."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+from edgeloop import registry
+from edgeloop.errors import EdgeloopError
+from edgeloop.records import Batch, Certificate, ModelImage, ModelVersion, TrainingRun
+from edgeloop.rollout.exposure import exposures
+from lab import proof
+from lab.campaign_work import batch_on_share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from lab.campaign_site import Ground
+    from lab.campaign_work import Unit
+
+LABEL = "edgeloop.training"
+
+
+class NotHeldError(EdgeloopError):
+    """Something that must hold after a fault does not."""
+
+
+def hold(condition: object, what: str) -> None:
+    """Raise ``NotHeldError`` unless ``condition``."""
+    if not condition:
+        raise NotHeldError(what, left="everything as the fault left it", next="look at the runs and the part itself")
+
+
+def broken(checks: Iterable[Callable[[], object]]) -> list[str]:
+    """What the checks complain about, each in a sentence."""
+    said = []
+    for check in checks:
+        try:
+            check()
+        except EdgeloopError as error:
+            said.append(error.what)
+    return said
+
+
+def after(ground: Ground, unit: Unit, *, retrains: bool) -> list[str]:
+    """What does not hold of a unit that has ended."""
+    of_work: dict[str, tuple[Callable[[], object], ...]] = {
+        "ingest": (lambda: ingested(ground, unit),),
+        "train": (lambda: trained_once(ground, unit, retrains=retrains),),
+        "package": (lambda: packaged(ground, unit),),
+        "rollout": (lambda: rolled(ground, unit), lambda: serving(ground)),
+    }
+    return broken(of_work[unit.work])
+
+
+def at_rest(ground: Ground) -> list[str]:
+    """What does not hold of the site while no work is under way."""
+    return broken(
+        (
+            lambda: serving(ground),
+            lambda: proof.vm_clean(ground.site),
+            lambda: builder_clean(ground),
+            lambda: newest_hold(ground),
+        )
+    )
+
+
+def ingested(ground: Ground, unit: Unit) -> None:
+    """The revision was announced once, certified once, and every row of it is in blobs that hash to the certificate."""
+    store = ground.loop.store
+    batch = store.get(Batch, unit.subject)
+    runs = [run for run in ground.loop.admin.runs(unit.dag_id, partition_key=unit.key) if run.run_type != "manual"]
+    hold(len(runs) == 1, f"batch {unit.key} was announced {len(runs)} times")
+    certificates = store.children(batch.id, Certificate)
+    hold(len(certificates) == 1, f"batch {unit.key} has {len(certificates)} certificates")
+    proof.certified(ground.loop.blobs, certificates)
+    folder = ground.site.share.path / ground.loop.spec.source.folder
+    aside = {one.split(": ", 1)[0] for one in certificates[0].set_aside}
+    rows = sum((folder / one.path).read_bytes().count(b"\n") - 1 for one in batch.files if one.path not in aside)
+    found = certificates[0].rows + certificates[0].quarantined
+    hold(found == rows, f"batch {unit.key} has {rows} rows, {found} are certified or quarantined")
+
+
+def newest_hold(ground: Ground) -> None:
+    """The newest batch of every group holds each file of the group on the share, as it is there, and is certified."""
+    store = ground.loop.store
+    newest: dict[str, Batch] = {}
+    for one in store.all(Batch):
+        if one.group not in newest or one.claimed_at > newest[one.group].claimed_at:
+            newest[one.group] = one
+    for group, batch in newest.items():
+        hold(batch.id == batch_on_share(ground, group).id, f"the newest batch of {group} is not what lies on the share")
+        count = len(store.children(batch.id, Certificate))
+        hold(count == 1, f"the newest batch of {group} has {count} certificates")
+    once = [one.id for one in store.all(Batch) if len(store.children(one.id, Certificate)) > 1]
+    hold(not once, f"batches with several certificates: {once}")
+
+
+def trained_once(ground: Ground, unit: Unit, *, retrains: bool) -> None:
+    """One finished training of these parameters, one container made for it and none left, one version of its model."""
+    store = ground.loop.store
+    runs = [one for one in store.all(TrainingRun) if json.loads(one.parameters)["max_iter"] == int(unit.subject)]
+    hold(len(runs) == 1, f"{len(runs)} trainings with max_iter {unit.subject}")
+    versions = [one for one in store.all(ModelVersion) if one.training_run == runs[0].id]
+    hold(len(versions) == 1, f"{len(versions)} versions of training {runs[0].id[:16]}")
+    made = containers_made(ground, unit.since)
+    foreign = [one for one in made if one != f"train-{runs[0].id[:24]}"]
+    hold(not foreign, f"other training containers were made: {foreign}")
+    hold(retrains or len(made) == 1, f"{len(made)} containers were made for training {runs[0].id[:16]}")
+    proof.vm_clean(ground.site)
+    proof.model(ground.loop.blobs, versions[0])
+
+
+def containers_made(ground: Ground, since: float) -> list[str]:
+    """Names of the training containers that the VM's engine made since then, as it remembers (a reboot forgets)."""
+    import docker
+
+    client = docker.DockerClient(base_url=ground.site.vm.docker, timeout=20)
+    try:
+        wanted = {"type": "container", "event": "create", "label": LABEL}
+        told = client.events(since=int(since), until=int(time.time()) + 1, filters=wanted, decode=True)
+        return [one["Actor"]["Attributes"]["name"] for one in told]
+    finally:
+        client.close()
+
+
+def packaged(ground: Ground, unit: Unit) -> None:
+    """The model has one image; the registry's bytes hash to its digest and hold the registered model."""
+    model = ground.loop.store.get(ModelVersion, unit.subject)
+    images = ground.loop.store.children(model.id, ModelImage)
+    hold(len(images) == 1, f"v{model.version} has {len(images)} images")
+    proof.image(ground.site, images[0], model)
+
+
+def builder_clean(ground: Ground) -> None:
+    """No container of a proof is left on the builder's engine."""
+    import docker
+
+    client = docker.DockerClient(base_url=ground.site.builder.docker, timeout=20)
+    try:
+        left = [one.name for one in client.containers.list(all=True)]
+    finally:
+        client.close()
+    hold(not left, f"containers are left on the builder: {left}")
+
+
+def rolled(ground: Ground, unit: Unit) -> None:
+    """Nothing of the rollout is half done: no device is still written down as exposed, no candidate is left over."""
+    image = ground.loop.store.get(ModelImage, unit.subject)
+    left = sorted(exposures(ground.loop.store, image))
+    hold(not left, f"devices are still exposed to {image.key}: {left}")
+    candidate = registry.current(ground.loop.store).candidate
+    hold(candidate != image.model, f"the model of {image.key} is still candidate")
+
+
+def serving(ground: Ground) -> None:
+    """Every device runs the champion's digest and answers fresh rows as the champion does."""
+    champion = registry.champion(ground.loop.store)
+    hold(champion is not None, "there is no champion")
+    assert champion is not None
+    (image,) = ground.loop.store.children(champion.id, ModelImage)
+    onnx = ground.loop.blobs.get(champion.blob)
+    for one in ground.site.devices:
+        proof.device(one, ground.loop.spec, image, onnx)
