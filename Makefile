@@ -56,7 +56,7 @@ bench: root setup lab-install  ## Measure every figure against its bar, or some:
 	@ONLY="$(ONLY)" $(PY) -m benchmarks
 
 faults: root setup lab-install  ## Break parts at random points: N= rounds, SEED= of the points (root)
-	@$(PY) -m lab.faults --rounds "$(N)" --seed "$(SEED)"
+	@$(PY) -m lab.campaign --number "$(N)" --seed "$(SEED)"
 
 lock: setup  ## Compile requirements.txt from requirements.in, with hashes
 	@.venv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 requirements.in -o requirements.txt
