@@ -12,7 +12,7 @@ PY := .venv/bin/python
 
 # make bench ONLY=parse_time,arrival
 ONLY ?=
-# make faults N=100 SEED=7
+# make faults N=100 SEED=7 (then: .venv/bin/python -m lab down --site test)
 N ?= 20
 SEED ?= 1
 
@@ -55,7 +55,7 @@ test: root setup lab-install lint  ## Lint, then every test, on a lab of its own
 bench: root setup lab-install  ## Measure every figure against its bar, or some: ONLY=name,name (root)
 	@ONLY="$(ONLY)" $(PY) -m benchmarks
 
-faults: root setup lab-install  ## Break parts at random points: N= rounds, SEED= of the points (root)
+faults: root setup lab-install  ## Break parts at random points: N= rounds, SEED= of the points (root; leaves its site test up)
 	@$(PY) -m lab.campaign --number "$(N)" --seed "$(SEED)"
 
 lock: setup  ## Compile requirements.txt from requirements.in, with hashes
