@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 5
 IDLE_SECONDS = 30
+RETRIES = 4
 STACK_HUB_API_VERSION = "2019-02-02"
 """The newest x-ms-version that Azure Stack Hub and Stack Edge blob endpoints take (Azure Stack Hub documentation)."""
 REFUSED = (401, 403)
@@ -83,15 +84,12 @@ class BlobContainer:
             connection_timeout=CONNECT_SECONDS,
             read_timeout=IDLE_SECONDS,
             # The SDK's own pause of 15 s and more keeps a task on a dead account for minutes; these take about 20 s.
-            retry_total=4,
+            retry_total=RETRIES,
             initial_backoff=1,
             increment_base=2,
             random_jitter_range=1,
             max_single_put_size=BLOCK_BYTES,
             max_block_size=BLOCK_BYTES,
-            # Without these the first chunk of a download has up to 32 MiB.
-            max_single_get_size=BLOCK_BYTES,
-            max_chunk_get_size=BLOCK_BYTES,
             **extra,
         )
 

@@ -95,6 +95,17 @@ def test_a_promotion_repeated_after_its_successors_is_still_done(store: Store, r
         _promote(store, first, evidence="another rollout")
 
 
+def test_going_back_and_forth_is_a_promotion_each_time(store: Store, registered: Register) -> None:
+    """Without evidence an earlier entry of the same two models is not taken for this one."""
+    first, second = registered(1.0), registered(2.0)
+    _promote(store, first)
+    _promote(store, second, expected=first.id)
+    _promote(store, first, expected=second.id)
+
+    assert _promote(store, second, expected=first.id) is not None
+    assert registry.champion(store) == second
+
+
 def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(store: Store, registered: Register) -> None:
     """Both expect the same champion; exactly one takes its place."""
     first, *rivals = (registered(float(n)) for n in range(1, 10))
