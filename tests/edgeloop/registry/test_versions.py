@@ -97,9 +97,10 @@ def test_a_try_that_died_at_any_write_is_completed_by_the_next(
             raise Killed
         put_new(self, *args, **kwargs)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(type(container), "put_new", dying)
-        registered(1.0)
+        with pytest.raises(Killed):
+            registered(1.0)
 
     model = registered(1.0)
 
