@@ -63,10 +63,8 @@ def build(spec: Pipeline) -> DAG:
             outlets=[ring],
             trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
         )
-        # An approval that broke down is no approval: the gate's success alone is enough to restore.
-        restore = RestoreOperator(
-            task_id="restore", pipeline=spec.name, trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS
-        )
+        # An approval that broke down is no approval; ALL_DONE_MIN_ONE_SUCCESS would skip where approve was skipped.
+        restore = RestoreOperator(task_id="restore", pipeline=spec.name, trigger_rule=TriggerRule.ALL_DONE)
         report = ReportOperator(task_id="report", pipeline=spec.name)
         prefetch >> switch >> gate >> [approve, advance, restore]
         approve >> [advance, restore]

@@ -186,7 +186,11 @@ class AdvanceOperator(_RolloutOperator):
 
 
 class RestoreOperator(_RolloutOperator):
-    """Bring every device that the image reached back to what served before, and take the model out of the running."""
+    """Bring every device that the image reached back to what served before, and take the model out of the running.
+
+    Made for the trigger rule ``all_done``, so that an approval that broke down restores too: it skips by itself when
+    the gate was skipped or failed, because then nothing of this ring was switched.
+    """
 
     def __init__(self, *, gate: str = "gate", approve: str = "approve", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -194,6 +198,8 @@ class RestoreOperator(_RolloutOperator):
 
     def execute(self, context: Context) -> str:
         """Returns the Rollout record's id. Raises ``RolloutFailedError`` naming the devices that stay exposed."""
+        if not context["ti"].xcom_pull(task_ids=self.gate):
+            raise AirflowSkipException("The gate gave no verdict, so no device of this ring was switched.")
         now = stage(self.pipeline, context)
         exposed = now.ring.exposed()
         done = None if exposed else now.recorded("restored")
@@ -215,16 +221,17 @@ class RestoreOperator(_RolloutOperator):
         from edgeloop import registry
 
         ti, ring = context["ti"], now.ring_spec.name
-        answer = ti.xcom_pull(task_ids=self.approve, key=ANSWER) if now.ring_spec.approval else None
+        outcome, found = (ti.xcom_pull(task_ids=self.gate, key=key) for key in (OUTCOME, REASON))
         by, out = now.ring.by, registry.reject
-        if answer == REJECT:
+        if outcome == Outcome.FAIL.value:
+            reason, out = f"ring {ring} failed its gate: {found}", registry.quarantine
+        elif outcome == Outcome.INCONCLUSIVE.value:
+            reason = f"ring {ring} was not proven: {found}"
+        elif ti.xcom_pull(task_ids=self.approve, key=ANSWER) == REJECT:
             by = str(ti.xcom_pull(task_ids=self.approve, key=ANSWERED_BY))
             reason = f"approval of ring {ring}: refused by {by}"
-        elif ti.xcom_pull(task_ids=self.gate, key=OUTCOME) == Outcome.FAIL.value:
-            reason = f"ring {ring} failed its gate: {ti.xcom_pull(task_ids=self.gate, key=REASON)}"
-            out = registry.quarantine
         else:
-            reason = f"ring {ring} was not proven: {ti.xcom_pull(task_ids=self.gate, key=REASON) or 'no verdict'}"
+            reason = f"approval of ring {ring} broke down and gave no answer"
         try:
             out(now.store, now.model.id, by=by, why=reason)
         except ConflictError as error:

@@ -212,6 +212,24 @@ def test_a_gate_of_a_ring_that_was_never_switched_fails_and_restores_nothing(sit
     assert serving(site, yard)["R80711"] == "1"
 
 
+def test_an_approval_that_broke_down_restores(site: Site, yard: Yard) -> None:
+    """The gate asked, the approve task failed: nobody approved, so what served before serves again."""
+    yard.promote(yard.candidate(1.0))
+    run = yard.switched(yard.package(yard.candidate(2.0)))
+    assert run.task("gate") == "approve"
+    record = yard.desk.store.get(Rollout, run.task("restore"))
+    assert record.reason == "approval of ring canary broke down and gave no answer"
+    assert serving(site, yard) == dict.fromkeys(EVERY, "1")
+
+
+def test_a_restore_without_a_verdict_skips(yard: Yard) -> None:
+    """The gate was skipped or failed: nothing of this ring was switched, and no model is taken out for it."""
+    model = yard.candidate(1.0)
+    with pytest.raises(AirflowSkipException, match="no verdict"):
+        yard.run(yard.package(model)).task("restore")
+    assert registry.current(yard.desk.store).candidate == model.id
+
+
 def test_a_superseded_candidate_is_not_rolled_out(yard: Yard) -> None:
     """A newer candidate came: the older one's ring is skipped with the reason."""
     key = yard.package(yard.candidate(1.0))
