@@ -27,6 +27,6 @@ def write(frame: pd.DataFrame, path: Path, *, time: str, site: str) -> None:
     fields = [
         pa.field(one.name, pa.string() if pa.types.is_large_string(one.type) else one.type) for one in table.schema
     ]
-    # Without the pandas metadata, which holds the library's versions and differs between machines.
-    table = table.cast(pa.schema(fields)).replace_schema_metadata(None)
+    # A bare schema drops the pandas metadata, which holds the library's versions and differs between machines.
+    table = table.cast(pa.schema(fields))
     pq.write_table(table, path, compression="zstd", compression_level=3, version="2.6", coerce_timestamps="us")

@@ -56,6 +56,13 @@ def test_quick_looks_do_not_replace_waiting() -> None:
     assert after((0, [old]), (0.05, [old]), (0.1, [old])) == []
 
 
+def test_waiting_does_not_replace_looks() -> None:
+    """Two looks a minute apart are no three polls: a writer may have paused between them."""
+    old = seen(written=-100)
+    assert after((0, [old]), (60, [old])) == []
+    assert after((0, [old]), (60, [old]), (60.1, [old])) == ["a.csv"]
+
+
 def test_a_kept_time_does_not_settle_a_file_that_is_still_copied() -> None:
     """A copy that keeps the old time settles by looks alone, so it must have stopped growing."""
     looks = [(second, [seen(written=-1000, size=second)]) for second in range(10)]
