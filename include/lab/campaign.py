@@ -21,6 +21,7 @@ from edgeloop.errors import EdgeloopError
 from lab import campaign_checks, campaign_site
 from lab.campaign_kinds import KINDS
 from lab.campaign_work import WORKS, MissedError, finish
+from lab.demo import stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -155,7 +156,7 @@ def report(results: Sequence[Result], seed: int) -> dict[str, object]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Bring the site up, make a champion if there is none, strike, and report; 1 if anything did not hold."""
     parser = argparse.ArgumentParser(prog="python -m lab.campaign", description=__doc__)
-    parser.add_argument("--site", default="test", help="name of the lab site, which is left up (default: test)")
+    parser.add_argument("--site", default="test", help="name of the lab site (default: test)")
     parser.add_argument("--number", type=int, default=20, help="rounds (default: 20)")
     parser.add_argument("--seed", type=int, default=1, help="of the kinds' order and the points (default: 1)")
     options = parser.parse_args(argv)
@@ -168,13 +169,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         results = _campaign(options.site, options.number, options.seed, say)
     except EdgeloopError as error:
-        console.print(f"[bold red]The campaign stopped.[/]\n{error}", highlight=False)
+        console.print(f"[bold red]The campaign stopped.[/]\n{error}\n{_left_up(options.site)}", highlight=False)
         return 1
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(json.dumps(report(results, options.seed), indent=1) + "\n")
     held = sum(one.held for one in results)
     say(f"{held} of {len(results)} faults left everything as it must be; see {REPORT}")
-    return 0 if held == len(results) else 1
+    if held < len(results):
+        say(_left_up(options.site))
+        return 1
+    stop(options.site, console)
+    return 0
+
+
+def _left_up(name: str) -> str:
+    return f"The site is left up for looking at; to stop it: python -m lab.demo down --site {name}"
 
 
 def _campaign(name: str, number: int, seed: int, say: Callable[[str], None]) -> list[Result]:
@@ -187,14 +196,10 @@ def _campaign(name: str, number: int, seed: int, say: Callable[[str], None]) -> 
         campaign_site.small_pipeline(folder)
     airflow = campaign_site.airflow_for(site, folder, say)
     airflow.start()
-    try:
-        with campaign_site.ground_of(airflow, site, folder) as ground:
-            say("making sure of a champion")
-            campaign_site.ensure_champion(ground, campaign_site.MONTHS)
-            return run(ground, number, seed, say)
-    finally:
-        # Whatever a round that broke off left down; the site stays up for looking at.
-        lab.up(name)
+    with campaign_site.ground_of(airflow, site, folder) as ground:
+        say("making sure of a champion")
+        campaign_site.ensure_champion(ground, campaign_site.MONTHS)
+        return run(ground, number, seed, say)
 
 
 if __name__ == "__main__":

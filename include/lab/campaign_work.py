@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from lab.airflow_records import Run
     from lab.campaign_site import Ground
-    from lab.site import Site
 
 T = TypeVar("T")
 SETTLE_SECONDS = 300.0
@@ -233,16 +232,18 @@ def approve(ground: Ground, unit: Unit) -> None:
 
 def batch_on_share(ground: Ground, group: str) -> Batch:
     """The batch that the files of a group make as they lie on the share now."""
-    site, spec = ground.site, ground.loop.spec
+    spec = ground.loop.spec
     folder = Folder(
         connection=spec.source.connection,
-        root=site.share.path,
+        root=ground.site.share.path,
         below=spec.source.folder,
         pattern=spec.source.pattern,
         exclude=spec.source.exclude,
     )
     seen = [one for one in folder.scan() if group_of(one.path, spec.source.group) == group]
-    files = tuple(FileRef(path=one.path, size=one.size, sha256=_sha256(site, folder, one.path)) for one in seen)
+    files = tuple(
+        FileRef(path=one.path, size=one.size, sha256=sha256_hex((folder.path / one.path).read_bytes())) for one in seen
+    )
     return Batch(pipeline=spec.name, group=group, files=files, config="", claimed_at="")
 
 
@@ -301,8 +302,3 @@ def _revised(path: Path, folder: Path, serial: str) -> Path:
     target = folder / path.name
     target.write_text("\n".join([head, *rows[:-1], ",".join(last)]) + "\n", encoding="utf-8")
     return target
-
-
-def _sha256(site: Site, folder: Folder, path: str) -> str:
-    del site
-    return sha256_hex((folder.path / path).read_bytes())
