@@ -1,0 +1,372 @@
+"""The train stage's tasks on the real VM: once per training, whatever dies, and stopped only when really given up."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+
+import edgeloop
+from edgeloop import registry
+from edgeloop.errors import ConfigurationError, TrainingFailedError, UnreachableError
+from edgeloop.records import Certificate, Dataset, FileRef, ModelVersion, TrainingRun, sha256_hex
+from edgeloop.ssh.shell import Shell
+from edgeloop.training.job import Job
+from edgeloop.training.remote import TrainingVm
+from edgeloop_airflow import hooks
+from edgeloop_airflow.training import AttachComputeOperator, FixDatasetOperator, TrainOnVMOperator
+from edgeloop_airflow.training_trigger import TrainingTrigger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.edgeloop_airflow.conftest import Floor
+
+    from lab.site import Site
+
+GOOD = """
+import json, os
+data = json.load(open('/data/dataset.json'))
+print(len(data['files']), 'files from', data['holdout_start'], sorted(os.listdir('/data')), flush=True)
+open('/outputs/model.onnx', 'wb').write(b'onnx')
+open('/outputs/metrics.json', 'w').write('{"accuracy": 0.75}')
+"""
+SLOW = "import time\nprint('started', flush=True)\nwhile True:\n    time.sleep(0.1)\n"
+TI: Any = SimpleNamespace(dag_id="tiny_power_train", task_id="train", run_id="run-1", try_number=1, map_index=-1)
+CONTEXT: Any = {"ti": TI}
+
+
+@dataclass
+class Stage:
+    """The tiny pipeline with certified months, a VM, and a train.py of the test's choice."""
+
+    floor: Floor
+    connection: str = "edgeloop_vm"
+
+    @property
+    def key(self) -> str:
+        """The partition key of the newest month."""
+        return f"2014-03@{sha256_hex(b'2014-03')[:16]}"
+
+    def script(self, text: str) -> None:
+        """Let this be the pipeline's train.py."""
+        (self.floor.home / "train.py").write_text(text)
+
+    def certify(self, month: str, revision: str = "") -> Certificate:
+        """Store a certified month."""
+        desk = self.floor.desk()
+        raw = f"rows of {month}{revision}".encode()
+        path = f"data/{month}{revision}/north_{month}.parquet"
+        desk.blobs.put(path, raw)
+        return desk.store.put(
+            Certificate(
+                pipeline="tiny_power",
+                batch=sha256_hex(f"{month}{revision}".encode()),
+                suite="s",
+                group=month,
+                files=(FileRef(path=path, size=len(raw), sha256=sha256_hex(raw)),),
+                rows=10,
+                event_start=f"{month}-01T00:00:00Z",
+                event_end=f"{month}-28T00:00:00Z",
+                coverage=(f"{month}-05 north 10",),
+                claimed_at=f"2014-06-0{1 + len(revision)}",
+                config=desk.snapshot.save(desk.blobs),
+            )
+        )
+
+    def fix(self, key: str = "", force: str = "") -> str:
+        """Run fix_dataset."""
+        task = FixDatasetOperator(task_id="fix_dataset", pipeline="tiny_power", key=key or self.key, force=force)
+        return task.execute(CONTEXT)
+
+    def operator(self, dataset: str, *, force: str = "", run: str = "run-1") -> TrainOnVMOperator:
+        """The train task as it is rendered."""
+        return TrainOnVMOperator(
+            task_id="train",
+            pipeline="tiny_power",
+            key=self.key,
+            dataset=dataset,
+            force=force,
+            run=run,
+            poll_seconds=0.2,
+        )
+
+    def deferred(self, operator: TrainOnVMOperator) -> TaskDeferred:
+        """Execute until it defers."""
+        with pytest.raises(TaskDeferred) as caught:
+            operator.execute(CONTEXT)
+        return caught.value
+
+    def complete(self, operator: TrainOnVMOperator, parked: TaskDeferred) -> str:
+        """Follow by the trigger, then go on as the worker would."""
+        event = asyncio.run(fired(trigger_of(parked)))
+        return operator.execute_complete(CONTEXT, event=event, **(parked.kwargs or {}))
+
+    def train(self, dataset: str, **options: str) -> str:
+        """The whole task."""
+        return self.finish(self.operator(dataset, **options))
+
+    def finish(self, operator: TrainOnVMOperator) -> str:
+        """Execute and follow to the end; a short job may have ended before the task parks."""
+        try:
+            return operator.execute(CONTEXT)
+        except TaskDeferred as parked:
+            return self.complete(operator, parked)
+
+    def containers(self) -> list[str]:
+        """Names of the VM's containers of this pipeline."""
+        with Shell(hooks.ssh_endpoint(self.connection)) as shell:
+            text = "docker ps -a --format '{{.Names}}' --filter label=edgeloop.pipeline=tiny_power"
+            return shell.run(text, timeout=30).text.split()
+
+
+def trigger_of(parked: TaskDeferred) -> TrainingTrigger:
+    """The trigger as a triggerer would make it: from its class and arguments alone."""
+    path, arguments = parked.trigger.serialize()
+    assert path == f"{TrainingTrigger.__module__}.{TrainingTrigger.__qualname__}"
+    return TrainingTrigger(**json.loads(json.dumps(arguments)))
+
+
+async def fired(trigger: TrainingTrigger) -> Any:
+    """What the trigger fires."""
+    async for event in trigger.run():
+        return event.payload
+    return None
+
+
+@pytest.fixture
+def stage(floor: Floor, site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """The stage with three certified months; its containers are removed afterwards."""
+    from lab.connections import environment
+
+    monkeypatch.setenv("AIRFLOW_CONN_EDGELOOP_VM", environment(site)["AIRFLOW_CONN_EDGELOOP_VM"])
+    one = Stage(floor)
+    one.script(GOOD)
+    for month in ("2014-01", "2014-02", "2014-03"):
+        one.certify(month)
+    yield one
+    with Shell(hooks.ssh_endpoint(one.connection)) as shell:
+        for name in one.containers():
+            shell.run(f"docker rm -f {name}; rm -rf edgeloop/jobs/{name.removeprefix('train-')}", timeout=60)
+
+
+def test_a_dataset_is_fixed_once_under_its_key(stage: Stage) -> None:
+    """What a key means is decided by its first task: data that comes later does not change a retry."""
+    first = stage.fix()
+    stage.certify("2014-04")
+    assert stage.fix() == first
+    data = stage.floor.desk().store.get(Dataset, first)
+    assert (len(data.certificates), data.holdout_start) == (3, "2014-03-14T00:00:00Z")
+    assert stage.fix(key="drift-0123456789abcdef") != first
+
+
+def test_too_little_data_is_skipped_with_the_reason(floor: Floor) -> None:
+    """One certified month is no training."""
+    one = Stage(floor)
+    one.certify("2014-03")
+    with pytest.raises(AirflowSkipException, match="holds 1 of the 3 months that are needed: 2014-03"):
+        one.fix()
+
+
+def test_new_data_does_not_train_while_a_champion_serves(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under retrain_on: drift a new batch is skipped with the champion's name; drift, or a force reason, trains."""
+    champion = ModelVersion(
+        pipeline="tiny_power", sha256="c" * 64, size=1, blob="models/c", version=1, training_run="t", metrics="{}"
+    )
+    monkeypatch.setattr(registry, "champion", lambda _: champion)
+    with pytest.raises(AirflowSkipException, match=champion.id[:12]):
+        stage.fix()
+    assert stage.fix(force="the sensor was replaced")
+    assert stage.fix(key="drift-0123456789abcdef")
+
+
+def test_the_vm_is_written_down_once(stage: Stage) -> None:
+    """The record says where the VM is and which host key it must show, and nothing secret; twice is the same."""
+    task = AttachComputeOperator(task_id="attach_compute", pipeline="tiny_power", key=stage.key)
+    assert task.execute(CONTEXT) == "edgeloop_vm"
+    assert task.execute(CONTEXT) == "edgeloop_vm"
+    store = stage.floor.desk().store
+    assert store.keys("compute") == ["edgeloop_vm"]
+    written = json.loads(store.fixed("compute", "edgeloop_vm") or "")
+    assert written["host_key"].startswith("SHA256:")
+    assert sorted(written) == ["backend", "docker", "host", "host_key", "port", "user"]
+
+
+def test_a_changed_vm_is_written_down_beside(stage: Stage) -> None:
+    """The first record stays; what is there now gets a key of its own."""
+    store = stage.floor.desk().store
+    store.fix("compute", "edgeloop_vm", '{"docker":"1.0"}')
+    AttachComputeOperator(task_id="attach_compute", pipeline="tiny_power", key=stage.key).execute(CONTEXT)
+    assert len(store.keys("compute")) == 2
+
+
+def test_a_training_runs_and_is_never_run_again(stage: Stage) -> None:
+    """The second task of the same training returns the record without starting anything on the VM."""
+    data = stage.fix()
+    done = stage.train(data)
+    store = stage.floor.desk().store
+    run = store.get(TrainingRun, done)
+    assert (run.dataset, json.loads(run.metrics)) == (data, {"accuracy": 0.75})
+    assert stage.containers() == []
+    assert stage.operator(data).execute(CONTEXT) == done
+    assert stage.containers() == []
+    with pytest.raises(AirflowSkipException, match="had the same data, code and parameters"):
+        stage.fix(key="2014-02@" + sha256_hex(b"2014-02")[:16])
+
+
+def test_a_force_reason_trains_once_more(stage: Stage) -> None:
+    """A forced training is another record; the same run does it only once."""
+    data = stage.fix()
+    first = stage.train(data)
+    forced = stage.train(data, force="a doubt", run="run-2")
+    assert forced != first
+    assert stage.train(data, force="a doubt", run="run-2") == forced
+    assert stage.train(data, force="a doubt", run="run-3") not in {first, forced}
+
+
+def test_a_retry_attaches_to_the_running_job(stage: Stage) -> None:
+    """A worker that died after the submission is followed by one that finds the job, with its first deadline."""
+    stage.script(SLOW)
+    stage.certify("2014-03", "b")
+    key_now = f"2014-03@{sha256_hex(b'2014-03b')[:16]}"
+    data = stage.fix(key=key_now)
+    one, two = stage.operator(data), stage.operator(data)
+    one.key = two.key = key_now
+    first, second = trigger_of(stage.deferred(one)), trigger_of(stage.deferred(two))
+    assert (first.run_id, first.deadline) == (second.run_id, second.deadline)
+    assert stage.containers() == [first.job.name]
+
+
+def slow(stage: Stage) -> tuple[TrainOnVMOperator, TaskDeferred]:
+    """A training that never ends by itself, parked."""
+    stage.script(SLOW)
+    stage.certify("2014-03", "c")
+    key = f"2014-03@{sha256_hex(b'2014-03c')[:16]}"
+    operator = stage.operator(stage.fix(key=key))
+    operator.key = key
+    return operator, stage.deferred(operator)
+
+
+def test_a_failing_script_fails_the_task_with_its_last_lines(stage: Stage) -> None:
+    """The first lines of the error are the script's last ones."""
+    stage.script("print('reading', flush=True)\nraise SystemExit('no column power')\n")
+    stage.certify("2014-03", "d")
+    key = f"2014-03@{sha256_hex(b'2014-03d')[:16]}"
+    operator = stage.operator(stage.fix(key=key))
+    operator.key = key
+    with pytest.raises(TrainingFailedError) as caught:
+        stage.finish(operator)
+    assert str(caught.value).startswith("The training's last lines:\n  reading\n  no column power\n")
+
+
+def test_a_job_past_its_deadline_is_stopped_and_not_retried(stage: Stage) -> None:
+    """The trigger keeps the deadline, the task stops the job and says which setting to raise."""
+    operator, parked = slow(stage)
+    late = trigger_of(parked)
+    late.deadline = int(time.time()) - 1
+    event = asyncio.run(fired(late))
+    assert event == {"ending": "deadline"}
+    with pytest.raises(AirflowFailException, match=r"training\.timeout_minutes"):
+        operator.execute_complete(CONTEXT, event=event, **(parked.kwargs or {}))
+    assert stage.containers() == []
+
+
+def test_a_vm_out_of_reach_fails_the_task_and_not_the_job(stage: Stage) -> None:
+    """The error names the connection; the container is untouched."""
+    operator, parked = slow(stage)
+    with pytest.raises(UnreachableError, match="edgeloop_vm"):
+        operator.execute_complete(CONTEXT, event={"ending": "unreachable"}, **(parked.kwargs or {}))
+    assert stage.containers() == [trigger_of(parked).job.name]
+
+
+@pytest.mark.parametrize(
+    ("states", "stopped"),
+    [
+        ({"run-1": {"train": "deferred"}}, False),
+        ({"run-1": {"train": "failed"}}, True),
+        ({"run-1": {"train": None}}, True),
+        ({}, True),
+    ],
+    ids=["redistributed", "marked", "cleared", "deleted"],
+)
+def test_a_kill_stops_the_job_only_when_the_task_was_given_up(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, states: dict[str, Any], *, stopped: bool
+) -> None:
+    """Airflow comes here, too, when another triggerer takes over: a task that is deferred keeps its job."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(lambda *_, **__: states))
+    _, parked = slow(stage)
+    trigger = trigger_of(parked)
+    trigger.task_instance = TI
+    asyncio.run(trigger.on_kill())
+    assert stage.containers() == ([] if stopped else [trigger.job.name])
+
+
+def test_a_kill_that_cannot_be_confirmed_stops_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While Airflow does not say what became of the task, the job lives."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    def silent(*_: Any, **__: Any) -> Any:
+        raise ConnectionError("no answer")
+
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(silent))
+    _, parked = slow(stage)
+    trigger = trigger_of(parked)
+    trigger.task_instance = TI
+    asyncio.run(trigger.on_kill())
+    assert stage.containers() == [trigger.job.name]
+
+
+def test_a_task_killed_on_its_worker_stops_its_job(stage: Stage) -> None:
+    """Marked failed between submitting and parking, the job is stopped; a task that started none stops none."""
+    operator, parked = slow(stage)
+    stage.operator("").on_kill()
+    assert stage.containers() == [trigger_of(parked).job.name]
+    operator.on_kill()
+    assert stage.containers() == []
+
+
+def test_a_trigger_of_another_version_says_what_to_restart() -> None:
+    """Code that was upgraded under a running triggerer is no silent mix."""
+    trigger = TrainingTrigger(
+        connection="edgeloop_vm", run_id="a" * 64, pipeline="p", image="i", deadline=0, version="0.0.0-other"
+    )
+    assert trigger.version != edgeloop.__version__
+    with pytest.raises(ConfigurationError, match="Restart the triggerer"):
+        asyncio.run(fired(trigger))
+
+
+def test_a_trigger_survives_its_serialisation() -> None:
+    """Class path and arguments are enough to make the same trigger again."""
+    trigger = TrainingTrigger(connection="c", run_id="a" * 64, pipeline="p", image="i", deadline=7, attempt=3)
+    _, arguments = trigger.serialize()
+    again = TrainingTrigger(**arguments)
+    assert again.serialize() == trigger.serialize()
+    assert dataclasses.replace(again.job) == Job(run_id="a" * 64, pipeline="p", image="i", deadline=7)
+
+
+def test_the_champion_is_measured_on_the_same_holdout(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The champion's model lies beside the data, and the training's identity names it."""
+    desk = stage.floor.desk()
+    desk.blobs.put("models/c.onnx", b"champion")
+    champion = ModelVersion(
+        pipeline="tiny_power", sha256=sha256_hex(b"champion"), size=8, blob="models/c.onnx", version=1,
+        training_run="t", metrics="{}",
+    )  # fmt: skip
+    data = stage.fix()
+    monkeypatch.setattr(registry, "champion", lambda _: champion)
+    said: list[str] = []
+    operator = stage.operator(data)
+    monkeypatch.setattr(TrainingVm, "forget", lambda _, job: said.append(job.folder))
+    done = stage.finish(operator)
+    assert desk.store.get(TrainingRun, done).champion == champion.id
+    with Shell(hooks.ssh_endpoint("edgeloop_vm")) as shell:
+        assert shell.run(f"cat {said[0]}/data/champion.onnx", timeout=30).out == b"champion"
