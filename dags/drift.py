@@ -48,7 +48,9 @@ def build(spec: Pipeline) -> DAG:
         **settings(spec, "drift", Tag.DRIFT, runbook=RUNBOOK),
     ) as dag:
         judge = JudgeIntervalOperator(task_id="judge", pipeline=spec.name, force=FORCE)
-        judge >> RequestRetrainOperator(task_id="request_retrain", pipeline=spec.name, outlets=[assets.retrain])
+        judge >> RequestRetrainOperator(
+            task_id="request_retrain", pipeline=spec.name, force=FORCE, outlets=[assets.retrain]
+        )
     return dag
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from airflow.sdk import DAG, PartitionedAssetTimetable
 
-from edgeloop.pipeline import Pipeline
 from edgeloop_airflow.assets import Assets
 from edgeloop_airflow.dagkit import FORCE, each, settings
 from edgeloop_airflow.packaging import BuildImageOperator, ProveImageOperator, PushImageOperator
 from edgeloop_airflow.tags import Tag
+
+if TYPE_CHECKING:
+    from edgeloop.pipeline import Pipeline
 
 RUNBOOK = """
 ### Purpose

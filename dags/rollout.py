@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from airflow.sdk import DAG, PartitionedAssetTimetable, TriggerRule
 
-from edgeloop.pipeline import Pipeline
 from edgeloop_airflow.assets import Assets
 from edgeloop_airflow.dagkit import FORCE, each, settings
 from edgeloop_airflow.rollout import (
@@ -19,6 +19,9 @@ from edgeloop_airflow.rollout import (
     SwitchOperator,
 )
 from edgeloop_airflow.tags import Tag
+
+if TYPE_CHECKING:
+    from edgeloop.pipeline import Pipeline
 
 RUNBOOK = """
 ### Purpose

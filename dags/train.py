@@ -44,7 +44,7 @@ def build(spec: Pipeline) -> DAG:
         train = TrainOnVMOperator(
             task_id="train", pipeline=spec.name, force=FORCE, execution_timeout=timedelta(minutes=15)
         )
-        register = RegisterModelOperator(task_id="register", pipeline=spec.name, outlets=[assets.model])
+        register = RegisterModelOperator(task_id="register", pipeline=spec.name, force=FORCE, outlets=[assets.model])
         dataset >> compute >> train >> register
     return dag
 
