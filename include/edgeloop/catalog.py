@@ -98,7 +98,7 @@ def load(folder: Path | None = None, last_valid: Path | None = None) -> Catalog:
     found: list[tuple[Path, Snapshot | None, Snapshot | None]] = []
     for home in homes:
         snapshot, wrong = read(home)
-        found.append((home, snapshot, _recall(last_valid, home.name)))
+        found.append((home, snapshot, _recall(last_valid, home.name, snapshot)))
         problems += wrong
     good: list[Snapshot] = []
     # Who had a container before keeps it: a newcomer must not take a running pipeline's DAGs away.
@@ -228,8 +228,10 @@ def _remember(folder: Path, snapshot: Snapshot) -> None:
         return
 
 
-def _recall(folder: Path, name: str) -> Snapshot | None:
+def _recall(folder: Path, name: str, now: Snapshot | None) -> Snapshot | None:
+    """What was valid last; ``now`` itself where nothing has changed, without validating it a second time."""
     try:
-        return from_json((folder / f"{name}.json").read_bytes())
+        raw = (folder / f"{name}.json").read_bytes()
+        return now if now is not None and raw == now.to_json() else from_json(raw)
     except (OSError, ValueError, KeyError, TypeError, ConfigurationError):
         return None

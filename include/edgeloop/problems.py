@@ -29,8 +29,7 @@ class Problem:
 def parse_spec(text: str, file: str) -> tuple[Pipeline | None, list[Problem]]:
     """Validate the text of a pipeline.yaml; every problem with its line."""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        body = yaml.safe_load(text)
+        node, body = _read(text)
     # An impossible date (2014-02-30) is a ValueError, a thousand brackets end the stack: PyYAML lets both through.
     except (ValueError, RecursionError) as error:
         return None, [Problem(file=file, line=0, field="(yaml)", remedy=f"cannot be read as YAML: {error}")]
@@ -47,6 +46,16 @@ def parse_spec(text: str, file: str) -> tuple[Pipeline | None, list[Problem]]:
         return Pipeline.model_validate(body), []
     except ValidationError as error:
         return None, [_problem(one, node, file) for one in error.errors()]
+
+
+def _read(text: str) -> tuple[yaml.Node | None, Any]:
+    """The document with its lines, and its value: read once, since every parse of a DAG file pays for it."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        return node, None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 def _problem(error: Any, node: yaml.Node | None, file: str) -> Problem:

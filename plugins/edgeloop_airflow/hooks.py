@@ -16,7 +16,6 @@ from edgeloop import catalog
 from edgeloop.azure.blob import BlobAccount, BlobContainer
 from edgeloop.containers.endpoint import EngineEndpoint, RegistryEndpoint
 from edgeloop.errors import ConfigurationError
-from edgeloop.rollout.fleet import Device
 from edgeloop.ssh.endpoint import Endpoint
 from edgeloop.store import Store
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
     from edgeloop.catalog import Snapshot
+    from edgeloop.rollout.fleet import Device
 
 
 def share_folder(conn_id: str) -> Path:
@@ -79,6 +79,8 @@ def _endpoint(conn_id: str, connection: Connection) -> Endpoint:
 
 def device(conn_id: str) -> Device:
     """The edge device behind an ``edgeloop_ssh`` connection that also names the device's local share."""
+    from edgeloop.rollout.fleet import Device  # every DAG file's parse would pay for the fleet's modules
+
     connection = BaseHook.get_connection(conn_id)
     share = connection.extra_dejson.get("share")
     if not share:
