@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SITE = os.environ.get("EDGELOOP_TEST_SITE", "test")
 LONG_LIVED = ("site", "airflow")
+KEEP = bool(os.environ.get("EDGELOOP_TEST_KEEP"))
+"""Leave the site and its Airflow up after the tests, for looking at what failed; the next tests start anew."""
 
 # Importing airflow writes its home; a test run must neither read nor write the user's.
 os.environ["AIRFLOW_HOME"] = str(Path(__file__).resolve().parents[1] / "build" / "airflow")
@@ -48,9 +50,10 @@ def site() -> Iterator[Site]:
     try:
         yield lab.up(SITE)
     finally:
-        with contextlib.suppress(Exception):
-            _stop_airflow()
-        lab.down(SITE)
+        if not KEEP:
+            with contextlib.suppress(Exception):
+                _stop_airflow()
+            lab.down(SITE)
 
 
 def _stop_airflow() -> None:
@@ -97,7 +100,8 @@ def airflow(site: Site) -> Iterator[AirflowSite]:
     try:
         yield one
     finally:
-        one.stop()
+        if not KEEP:
+            one.stop()
 
 
 @pytest.fixture(scope="session")

@@ -196,11 +196,10 @@ def test_a_refused_model_leaves_every_device_as_it_was(ground: Ground, loop: Loo
     """A second model, trained by force, is refused at the canary: the first serves everywhere, and the run says why."""
     first = told.get("first")
     assert isinstance(first, ModelVersion)
-    campaign_site.retune(ground.spec_file, 30)
-    loop.admin.trigger(loop.dag("train"), partition_key="forced-1", conf={"force": "fewer iterations"})
+    campaign_site.retune(ground.spec_file, 60)
+    loop.admin.trigger(loop.dag("train"), partition_key="forced-1", conf={"force": "more iterations"})
     other, _ = loop.model(beyond=first)
     told.rejected = other
-    campaign_site.retune(ground.spec_file, 60)
     assert other.sha256 != first.sha256
     image, _ = loop.image(other)
     key = f"{image.key}@ring0"
