@@ -100,7 +100,7 @@ def registry_endpoint(conn_id: str) -> RegistryEndpoint:
     """The container registry behind an ``edgeloop_registry`` connection."""
     connection = BaseHook.get_connection(conn_id)
     if not connection.host:
-        raise _incomplete(conn_id, "host, for example myregistry.azurecr.io")
+        raise _incomplete(conn_id, "host, the login server of the registry")
     return RegistryEndpoint(
         connection=conn_id,
         host=connection.host,

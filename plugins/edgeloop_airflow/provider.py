@@ -49,7 +49,7 @@ def get_provider_info() -> dict[str, Any]:
                 "ui-field-behaviour": {
                     "hidden-fields": ["schema", "port"],
                     "relabeling": {"host": "Registry", "login": "User"},
-                    "placeholders": {"host": "myregistry.azurecr.io"},
+                    "placeholders": {"host": "registry.example.com:5000"},
                 },
             },
         ],

@@ -72,7 +72,7 @@ def test_triggers_read_the_same_as_tasks(tmp_path: Path) -> None:
         (hooks.blob_account, "extra.connection_string"),
         (hooks.ssh_endpoint, "host and login"),
         (hooks.engine_endpoint, "unix:///"),
-        (hooks.registry_endpoint, "azurecr.io"),
+        (hooks.registry_endpoint, "login server"),
     ],
 )
 def test_an_incomplete_connection_says_what_is_missing(read: Any, missing: str) -> None:
