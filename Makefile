@@ -58,8 +58,12 @@ bench: root setup lab-install  ## Measure every figure against its bar, or some:
 faults: root setup lab-install  ## Break parts at random points: N= rounds, SEED= of the points (root; leaves its site test up)
 	@$(PY) -m lab.campaign --number "$(N)" --seed "$(SEED)"
 
-lock: setup  ## Compile requirements.txt from requirements.in, with hashes
+lock: setup  ## Compile requirements.txt, and those of the images at the same versions, with hashes
 	@.venv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 requirements.in -o requirements.txt
+	@for image in scorer trainer; do \
+	  .venv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 --constraint requirements.txt \
+	    include/images/$$image/requirements.in -o include/images/$$image/requirements.txt; \
+	done
 
 clean:  ## Remove build/ and caches; .venv and the lab's state stay (rm -rf .venv, make down)
 	@rm -rf build .pytest_cache .ruff_cache .mypy_cache *.egg-info .venv.lock
