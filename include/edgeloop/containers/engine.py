@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from edgeloop.containers.stream import exchange, scan, seconds
 from edgeloop.errors import EngineError, NotFoundError, UnreachableError
 
 if TYPE_CHECKING:
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 60.0
-WHOLE_SECONDS = 600.0
 LOG_LINES = 40
-STDOUT = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +137,7 @@ class Engine:
     def load(self, archive: bytes) -> None:
         """Load a docker-archive; layers that the engine has already may be left out of it."""
         with self._errors("load an image"):
-            _scan(self.client.api.load_image(archive), self.endpoint.connection)
+            scan(self.client.api.load_image(archive), self.endpoint.connection)
 
     def tag(self, image: str, repository: str, tag: str) -> None:
         """Give an image another name."""
@@ -153,7 +152,7 @@ class Engine:
         login = {"username": registry.user, "password": registry.password} if registry.user else None
         with self._errors(f"push {repository}:{tag} to connection {registry.connection!r}"):
             lines = self.client.api.push(repository, tag=tag, stream=True, decode=True, auth_config=login)
-            digest = _scan(lines, registry.connection)
+            digest = scan(lines, registry.connection)
         if not digest:
             raise EngineError(
                 f"The engine of connection {self.endpoint.connection!r} pushed {repository}:{tag} but named no digest.",
@@ -209,7 +208,7 @@ class Engine:
             try:
                 sock = getattr(channel, "_sock", channel)
                 sock.settimeout(timeout)
-                out, err = _exchange(sock, stdin, time.monotonic() + timeout)
+                out, err = exchange(sock, stdin, time.monotonic() + timeout)
             finally:
                 channel.close()
             exit_code = self.client.api.exec_inspect(handle)["ExitCode"]
@@ -245,61 +244,3 @@ class Engine:
                 left="everything on the engine",
                 next=f"Check that it runs: `docker -H {self.endpoint.url} version`; then clear the task.",
             ) from error
-
-
-def seconds(stamp: str) -> float:
-    """Docker's time stamp (nanoseconds, ``Z``) in seconds since 1970; 0.0 for its zero time."""
-    from datetime import UTC, datetime
-
-    if stamp.startswith("0001"):
-        return 0.0
-    whole, _, fraction = stamp.removesuffix("Z").partition(".")
-    return datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp() + float(f"0.{fraction or 0}")
-
-
-def _scan(lines: Iterator[dict[str, Any]], connection: str) -> str:
-    """Read a progress stream to its end; raises for an error line, returns the digest of its ``aux`` line."""
-    digest, deadline = "", time.monotonic() + WHOLE_SECONDS
-    for line in lines:
-        if "error" in line:
-            raise EngineError(
-                f"Connection {connection!r}: {line['error'].strip()}",
-                left="nothing that was there before was changed",
-                next="Check that the engine reaches that host and may use it (plain HTTP needs --insecure-registry).",
-            )
-        digest = (line.get("aux") or {}).get("Digest", digest)
-        if time.monotonic() > deadline:
-            raise UnreachableError(
-                f"Connection {connection!r} was not done after {WHOLE_SECONDS:.0f} s.",
-                left="layers that arrived stay and are not sent again",
-                next="Check the line between engine and registry; then clear the task.",
-            )
-    return digest
-
-
-def _exchange(sock: Any, stdin: bytes, deadline: float) -> tuple[bytes, bytes]:
-    """Send ``stdin``, close that direction, and read the engine's framed answer to its end."""
-    import socket
-
-    sock.sendall(stdin)
-    sock.shutdown(socket.SHUT_WR)
-    streams: dict[int, bytearray] = {}
-    while header := _exactly(sock, 8, deadline):
-        size = int.from_bytes(header[4:8], "big")
-        streams.setdefault(header[0], bytearray()).extend(_exactly(sock, size, deadline))
-    return bytes(streams.pop(STDOUT, b"")), b"".join(bytes(one) for one in streams.values())
-
-
-def _exactly(sock: Any, size: int, deadline: float) -> bytes:
-    """``size`` bytes, or none when the other side has ended."""
-    data = bytearray()
-    while len(data) < size:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("no answer within the time given")
-        sock.settimeout(left)
-        chunk = sock.recv(size - len(data))
-        if not chunk:
-            return b""
-        data.extend(chunk)
-    return bytes(data)

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgeloop.containers.engine import seconds
+from edgeloop.containers.stream import seconds
 from edgeloop.rollout import commands
 
 if TYPE_CHECKING:

@@ -119,10 +119,7 @@ class Shell:
         return done
 
     def dial(self, host: str, port: int) -> Channel:
-        """A TCP connection that the far side makes to ``host``:``port``, to be used like a socket and closed.
-
-        Raises ``ConnectionRefusedError`` when nothing listens there and ``UnreachableError`` from a silent machine.
-        """
+        """A TCP connection made by the far side, used like a socket; ``ConnectionRefusedError`` if nothing listens."""
         from paramiko import ChannelException, SSHException
 
         try:

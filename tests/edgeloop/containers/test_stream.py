@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeloop.containers.engine import _scan, seconds
+from edgeloop.containers.stream import scan, seconds
 from edgeloop.errors import EngineError
 
 
@@ -25,11 +25,11 @@ def test_docker_time_stamps_have_nanoseconds(stamp: str, expected: float) -> Non
 def test_a_stream_with_an_error_line_raises_wherever_it_stands() -> None:
     """The engine answers 200 and goes on talking after the error."""
     with pytest.raises(EngineError, match=r"'edgeloop_registry': denied"):
-        _scan(iter([{"status": "Pushing"}, {"error": "denied\n"}, {"status": "done"}]), "edgeloop_registry")
+        scan(iter([{"status": "Pushing"}, {"error": "denied\n"}, {"status": "done"}]), "edgeloop_registry")
 
 
 def test_a_stream_ends_with_the_digest_it_named() -> None:
     """The digest stands in an 'aux' line among others."""
     lines = [{"status": "Pushed"}, {"aux": {"Tag": "x", "Digest": "sha256:1", "Size": 7}}, {"status": "x"}]
-    assert _scan(iter(lines), "edgeloop_registry") == "sha256:1"
-    assert _scan(iter([{"aux": None}]), "edgeloop_registry") == ""
+    assert scan(iter(lines), "edgeloop_registry") == "sha256:1"
+    assert scan(iter([{"aux": None}]), "edgeloop_registry") == ""
