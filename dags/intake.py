@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable
 
 from edgeloop_airflow.assets import Assets
-from edgeloop_airflow.dagkit import each, settings
+from edgeloop_airflow.dagkit import FORCE, each, settings
 from edgeloop_airflow.share import ArrivalTrigger, ClaimBatchesOperator
 from edgeloop_airflow.tags import Tag
 
@@ -42,7 +42,7 @@ def build(spec: Pipeline) -> DAG:
         max_active_runs=1,
         **settings(spec, "intake", Tag.INTAKE, runbook=RUNBOOK),
     ) as dag:
-        ClaimBatchesOperator(task_id="claim", pipeline=spec.name, outlets=[Assets(spec.name).batch])
+        ClaimBatchesOperator(task_id="claim", pipeline=spec.name, force=FORCE, outlets=[Assets(spec.name).batch])
     return dag
 
 
