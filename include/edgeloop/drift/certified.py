@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgeloop.certificates import newest_of_each_group
 from edgeloop.drift.labels import Part, bounds, intervals_between, length_of, months_of
 from edgeloop.records import Certificate, canonical_json, sha256_hex
 
@@ -17,13 +18,8 @@ if TYPE_CHECKING:
 
 
 def newest_certificates(store: Store) -> list[Certificate]:
-    """The certificate of the last claimed batch of each group: a late or changed file replaced the others."""
-    newest: dict[str, Certificate] = {}
-    for one in store.all(Certificate):
-        known = newest.get(one.group)
-        if known is None or _age(one) > _age(known):
-            newest[one.group] = one
-    return [newest[group] for group in sorted(newest)]
+    """The certificate that stands for each group, by name of the group."""
+    return newest_of_each_group(store.all(Certificate))
 
 
 def covering(certificates: Iterable[Certificate], key: str) -> list[Certificate]:
@@ -65,7 +61,3 @@ def prediction_logs(predictions: BlobContainer, sites: Iterable[str], key: str) 
 def evidence(logs: Iterable[BlobItem]) -> str:
     """The sha256 of which logs there are and how long: it changes when more was predicted."""
     return sha256_hex(canonical_json(sorted([one.name, one.size] for one in logs)))
-
-
-def _age(certificate: Certificate) -> tuple[str, str, str]:
-    return certificate.claimed_at, certificate.certified_at, certificate.id

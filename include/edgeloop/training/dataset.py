@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from edgeloop.certificates import newest_of_each_group
 from edgeloop.records import Dataset, canonical_json
 
 if TYPE_CHECKING:
@@ -25,21 +26,6 @@ class Skip:
     """Why nothing is trained, in words for the task's log."""
 
     why: str
-
-
-def newest_of_each_group(certificates: Iterable[Certificate]) -> list[Certificate]:
-    """Of each group the certificate of the latest claim, in order of event time; those without rows are left out."""
-    newest: dict[str, Certificate] = {}
-    for one in certificates:
-        held = newest.get(one.group)
-        if held is None or _age(one) > _age(held):
-            newest[one.group] = one
-    filled = [one for one in newest.values() if one.rows and one.files]
-    return sorted(filled, key=lambda one: (one.event_start, one.group))
-
-
-def _age(one: Certificate) -> tuple[str, str, str]:
-    return (one.claimed_at, one.certified_at, one.id)
 
 
 def months_of(certificate: Certificate) -> frozenset[str]:
@@ -62,7 +48,8 @@ def choose_window(
     The window ends with the newest certified event and spans whole months; the hold-out are its last
     ``training.holdout_days``.
     """
-    newest = newest_of_each_group(certificates)
+    filled = [one for one in newest_of_each_group(certificates) if one.rows and one.files]
+    newest = sorted(filled, key=lambda one: (one.event_start, one.group))
     if not newest:
         return Skip(why="no batch is certified yet")
     months = _last_months(max(max(months_of(one)) for one in newest), spec.training.window_months)
