@@ -29,8 +29,11 @@ ARGUMENTS = (
     "version",
 )
 DEFERRED = "deferred"
-ANSWER_SECONDS = 10.0
-GONE_SECONDS = 18.0
+STATE_SECONDS = 120.0
+ANSWER_SECONDS = 20.0
+GONE_SECONDS = commands.GRACE_SECONDS + 30.0
+_AT_WORK: set[asyncio.Task[None]] = set()
+"""The event loop only holds tasks weakly."""
 
 
 class TrainingTrigger(BaseTrigger):
@@ -104,8 +107,15 @@ class TrainingTrigger(BaseTrigger):
         """Stop the job if the task really left ``deferred``.
 
         Airflow 3.3.2 comes here too when it hands the trigger to another triggerer; the task is deferred then, and
-        the job must live. It waits 30 s at most, so the stop itself is carried out on the VM.
+        the job must live. And it cancels this hook again with every sync, about once a second, until the hook has
+        ended: on a busy machine that was before it had asked for the task's state. So the work has a task of its own.
         """
+        work = asyncio.get_running_loop().create_task(self._give_up(), name=f"give up {self.job.name}")
+        _AT_WORK.add(work)
+        work.add_done_callback(_AT_WORK.discard)
+        await asyncio.shield(work)
+
+    async def _give_up(self) -> None:
         try:
             state = await self._task_state()
         except Exception as error:  # noqa: BLE001 - whatever keeps the answer away, an unconfirmed kill kills nothing
@@ -134,7 +144,7 @@ class TrainingTrigger(BaseTrigger):
                 task_ids=[one.task_id],
                 run_ids=[one.run_id],
             ),
-            ANSWER_SECONDS,
+            STATE_SECONDS,
         )
         known: dict[str, str | None] = states.get(one.run_id) or {}
         return next(iter(known.values()), None)

@@ -370,3 +370,29 @@ def test_the_champion_is_measured_on_the_same_holdout(stage: Stage, monkeypatch:
     assert desk.store.get(TrainingRun, done).champion == champion.id
     with Shell(hooks.ssh_endpoint("edgeloop_vm")) as shell:
         assert shell.run(f"cat {said[0]}/data/champion.onnx", timeout=30).out == b"champion"
+
+
+def test_a_kill_is_carried_out_although_airflow_cancels_it(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow 3.3.2 cancels the hook again with every sync; the job is stopped all the same."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    def slow_answer(*_: Any, **__: Any) -> Any:
+        time.sleep(0.5)
+        return {"run-1": {"train": "failed"}}
+
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(slow_answer))
+    _, parked = slow(stage)
+    trigger = trigger_of(parked)
+    trigger.task_instance = TI
+
+    async def cancelled() -> None:
+        hook = asyncio.create_task(trigger.on_kill())
+        await asyncio.sleep(0.1)
+        hook.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await hook
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+
+    asyncio.run(cancelled())
+    assert stage.containers() == []
