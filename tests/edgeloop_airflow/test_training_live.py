@@ -1,0 +1,174 @@
+"""The train task under a real scheduler and triggerer: what marking, clearing and restarting do to the job."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from edgeloop import catalog
+from edgeloop.records import Certificate, FileRef, sha256_hex
+from edgeloop.ssh.endpoint import Endpoint
+from edgeloop.ssh.shell import Shell
+from edgeloop.store import Store
+from lab.airflow_api import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edgeloop.azure.blob import BlobAccount
+    from lab.airflow_api import AirflowApi
+    from lab.airflow_records import Run, Task
+    from lab.airflow_site import AirflowSite
+    from lab.site import Site
+
+pytestmark = [pytest.mark.system, pytest.mark.fault, pytest.mark.timeout(600)]
+DAG = "wind_power_train"
+MONTHS = ("2199-01", "2199-02", "2199-03")
+SECONDS = 180.0
+SCRIPT = """
+import os, sys, time
+for n in range({lines}):
+    print('line', n, flush=True)
+    time.sleep(0.25)
+open('/outputs/model.onnx', 'wb').write(b'no model')
+open('/outputs/metrics.json', 'w').write('{{}}')
+"""
+
+
+@dataclass
+class Live:
+    """One run of the train DAG whose script is the test's."""
+
+    api: AirflowApi
+    endpoint: Endpoint
+    run: Run
+
+    def task(self) -> Task:
+        """The train task as it is now."""
+        return self.api.task(DAG, self.run.run_id, "train")
+
+    def until(self, *states: str) -> Task:
+        """Wait until the train task is in one of these states."""
+        return wait_for(
+            lambda: ((one := self.task()).state in states and one) or None,
+            seconds=SECONDS,
+            what=f"train to be {states}",
+        )
+
+    def containers(self) -> list[str]:
+        """Ids of the running containers of this run's training, as the VM knows them."""
+        with Shell(self.endpoint) as shell:
+            text = "docker ps -q --no-trunc --filter label=edgeloop.pipeline=wind_power"
+            return shell.run(text, timeout=30).text.split()
+
+    def remove(self) -> None:
+        """Leave nothing on the VM, whatever the test came to."""
+        with Shell(self.endpoint) as shell:
+            shell.run("docker ps -aq --filter label=edgeloop.pipeline=wind_power | xargs -r docker rm -f", timeout=60)
+
+    def lines(self, attempt: int | None = None) -> list[str]:
+        """The script's lines in the task's log."""
+        log = self.api.log(self.task(), try_number=attempt)
+        return [line[line.index("line ") :] for line in log.splitlines() if " line " in line]
+
+
+@pytest.fixture
+def live(airflow: AirflowSite, site: Site, blob_account: BlobAccount, request: pytest.FixtureRequest) -> Iterator[Live]:
+    """A run on certified months of a far future, under a pinned snapshot with a script of the test's own."""
+    container = blob_account.container("wind-power")
+    before = {one.name for one in container.list()}
+    store = Store(container)
+    found, _ = catalog.read(catalog.pipelines_folder() / "wind_power")
+    assert found is not None
+    script = SCRIPT.format(lines=request.param)
+    files = tuple((name, script if name == "train.py" else text) for name, text in found.files)
+    config = dataclasses.replace(found, files=files).save(container)
+    token = uuid.uuid4().hex
+    for month in MONTHS:
+        raw = f"{month} {token}".encode()
+        path = f"data/{token}/{month}.parquet"
+        container.put(path, raw)
+        store.put(
+            Certificate(
+                pipeline="wind_power", batch=sha256_hex(raw), suite="s", group=month, rows=10, config=config,
+                files=(FileRef(path=path, size=len(raw), sha256=sha256_hex(raw)),),
+                event_start=f"{month}-01T00:00:00Z", event_end=f"{month}-28T00:00:00Z",
+                coverage=(f"{month}-05 R80711 10",), claimed_at="2199",
+            )
+        )  # fmt: skip
+    vm = site.vm
+    with airflow.api() as api:
+        api.set_paused(DAG, paused=False)
+        key = f"{MONTHS[-1]}@{sha256_hex(raw)[:16]}"
+        one = Live(
+            api=api,
+            endpoint=Endpoint(
+                connection="edgeloop_vm", host=vm.host, port=vm.port, user=vm.user, key_file=str(vm.key_file),
+                host_key=vm.host_key,
+            ),
+            run=api.trigger(DAG, partition_key=key, conf={"force": "a test"}),
+        )  # fmt: skip
+        try:
+            yield one
+        finally:
+            api.mark_run(DAG, one.run.run_id, "failed")
+            api.set_paused(DAG, paused=True)
+            one.remove()
+            for blob in list(container.list()):
+                if blob.name not in before:
+                    container.delete(blob.name)
+
+
+@pytest.mark.parametrize("live", [4000], indirect=True)
+def test_marking_a_parked_training_failed_stops_its_job(live: Live) -> None:
+    """The container is gone soon after, although no worker of ours runs."""
+    task = live.until("deferred")
+    wait_for(live.lines, seconds=SECONDS, what="the first lines in the task's log")
+    assert len(live.containers()) == 1
+    live.api.mark_task(task, "failed")
+    wait_for(lambda: not live.containers(), seconds=60, what="the container to be stopped")
+
+
+@pytest.mark.parametrize("live", [4000], indirect=True)
+def test_clearing_a_parked_training_starts_it_anew(live: Live) -> None:
+    """The old container ends, one new one runs, and never two at once."""
+    live.until("deferred")
+    old = wait_for(live.containers, seconds=SECONDS, what="the container")
+    live.api.clear_tasks(DAG, live.run.run_id, ["train"])
+    new = wait_for(
+        lambda: ((now := live.containers()) and now != old and now) or None, seconds=SECONDS, what="another container"
+    )
+    assert len(new) == 1
+    assert live.until("deferred", "success").state == "deferred"
+
+
+@pytest.mark.parametrize("live", [240], indirect=True)
+def test_a_triggerer_that_is_killed_loses_neither_job_nor_line(live: Live, airflow: AirflowSite) -> None:
+    """The job lives on, and the triggerer that comes back goes on after the last line."""
+    live.until("deferred")
+    wait_for(live.lines, seconds=SECONDS, what="the first lines in the task's log")
+    job = live.containers()
+    airflow.kill("triggerer")
+    assert live.containers() == job
+    airflow.restart("triggerer")
+    assert live.containers() == job
+    live.until("success")
+    lines = live.lines(1)
+    assert list(dict.fromkeys(lines)) == [f"line {n}" for n in range(240)]
+    # A poll that was passed on and not yet kept may come twice.
+    assert len(lines) <= 240 + 12
+
+
+@pytest.mark.parametrize("live", [240], indirect=True)
+def test_a_triggerer_that_is_restarted_does_not_stop_the_job(live: Live, airflow: AirflowSite) -> None:
+    """A rolling restart ends the trigger in order, and the job is none of its business."""
+    live.until("deferred")
+    job = wait_for(live.containers, seconds=SECONDS, what="the container")
+    airflow.restart("triggerer")
+    assert live.containers() == job
+    live.until("success")
+    assert list(dict.fromkeys(live.lines(1))) == [f"line {n}" for n in range(240)]
