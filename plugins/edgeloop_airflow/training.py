@@ -8,17 +8,18 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException
 
 import edgeloop
 from edgeloop import registry
 from edgeloop.errors import ConfigurationError, ConflictError, EdgeloopError, UnreachableError
-from edgeloop.records import Certificate, Dataset, TrainingRun, canonical_json, sha256_hex
-from edgeloop.training import compute, dataset, session
+from edgeloop.records import Dataset, TrainingRun, canonical_json, sha256_hex
+from edgeloop.training import compute, session
 from edgeloop.training.follow import Ending
-from edgeloop.training.job import Action, Job, decide
-from edgeloop.training.plan import job_of, members, parameters_of, plan
+from edgeloop.training.job import Action, Found, Job, decide
+from edgeloop.training.plan import job_of, members, plan
 from edgeloop_airflow import hooks
+from edgeloop_airflow.training_dataset import KEY, FixDatasetOperator, pinned_desk
 from edgeloop_airflow.training_trigger import TrainingTrigger
 
 if TYPE_CHECKING:
@@ -30,91 +31,10 @@ if TYPE_CHECKING:
     from edgeloop.training.remote import TrainingVm
     from edgeloop_airflow.hooks import Desk
 
-KEY = "{{ dag_run.partition_key or run_id }}"
+__all__ = ["AttachComputeOperator", "FixDatasetOperator", "TrainOnVMOperator"]
+
 LINK_SECONDS = 120.0
 DEFER_SPARE = timedelta(hours=1)
-
-
-def _snapshot_of(desk: Desk, key: str) -> Desk:
-    """The desk of the snapshot that a key trains under: a batch's own for its key, today's for any other."""
-    pinned = desk.store.fixed("training_configs", key)
-    if pinned is None:
-        batch = key.rpartition("@")[2]
-        own = [one for one in desk.store.all(Certificate) if batch and "@" in key and one.batch.startswith(batch)]
-        pinned = own[0].config if own else ""
-    return desk.at(pinned)
-
-
-class FixDatasetOperator(BaseOperator):
-    """Chooses the certified data of the trailing window and fixes it under the run's key; returns the dataset's id.
-
-    Args:
-        pipeline: The pipeline's name.
-        key: What the choice is fixed under; by default the run's partition key.
-        force: A reason to train although the champion serves well or the same was trained before.
-
-    Skipped with the reason while there are too few months, while nothing asks for a training, or when the same data
-    was trained with the same code and parameters.
-    """
-
-    template_fields: Sequence[str] = ("key", "force")
-
-    def __init__(self, *, pipeline: str, key: str = KEY, force: str = "", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.pipeline = pipeline
-        self.key = key
-        self.force = force
-
-    def execute(self, context: Context) -> str:
-        """Find what the key was fixed to, or choose and fix it; raises ``AirflowSkipException``."""
-        del context
-        desk = hooks.desk(self.pipeline)
-        fixed = desk.store.fixed("datasets", self.key)
-        if fixed is not None:
-            self.log.info("Key %s was fixed to dataset %s before", self.key, fixed)
-            return fixed
-        desk = _snapshot_of(desk, self.key)
-        chosen = self._choose(desk)
-        if isinstance(chosen, dataset.Skip):
-            raise AirflowSkipException(f"Nothing is trained for {self.key}: {chosen.why}.")
-        desk.store.fix("training_configs", self.key, desk.snapshot.save(desk.blobs))
-        stored = desk.store.put(chosen)
-        self.log.info(
-            "Dataset %s: %d files of %d certificates, %s to %s, held out from %s",
-            stored.id, len(stored.files), len(stored.certificates),
-            stored.window_start, stored.window_end, stored.holdout_start,
-        )  # fmt: skip
-        return desk.store.fix("datasets", self.key, stored.id)
-
-    def _choose(self, desk: Desk) -> Dataset | dataset.Skip:
-        spec = desk.snapshot.spec
-        champion, candidate = registry.champion(desk.store), registry.candidate(desk.store)
-        skip = dataset.may_train(
-            self.key, spec, champion=champion.id if champion else "", candidate=candidate.id if candidate else ""
-        )
-        if skip and not self.force:
-            return skip
-        certificates = desk.store.all(Certificate)
-        reason = self.force or ("drift" if self.key.startswith(dataset.DRIFT_KEY) else f"new data {self.key}")
-        chosen = dataset.choose_window(
-            certificates, spec, reason=reason, config=desk.snapshot.digest, origin=_origin(certificates, self.key)
-        )
-        if isinstance(chosen, dataset.Skip) or self.force:
-            return chosen
-        trained = dataset.already_trained(
-            desk.store.children(chosen.id, TrainingRun),
-            code=desk.snapshot.code_digest,
-            parameters=parameters_of(spec),
-        )
-        if trained:
-            return dataset.Skip(why=f"training {trained[:12]} had the same data, code and parameters")
-        return chosen
-
-
-def _origin(certificates: list[Certificate], key: str) -> str:
-    batch = key.rpartition("@")[2]
-    own = (one.origin for one in certificates if "@" in key and batch and one.batch.startswith(batch))
-    return next(own, "live")
 
 
 class AttachComputeOperator(BaseOperator):
@@ -137,7 +57,7 @@ class AttachComputeOperator(BaseOperator):
     def execute(self, context: Context) -> str:
         """Check and record; raises ``UnreachableError`` or ``ConfigurationError`` that name the connection."""
         del context
-        desk = _snapshot_of(hooks.desk(self.pipeline), self.key)
+        desk = pinned_desk(hooks.desk(self.pipeline), self.key)
         training = desk.snapshot.spec.training
         endpoint = hooks.ssh_endpoint(training.connection)
         with compute.connected(endpoint) as vm:
@@ -195,7 +115,7 @@ class TrainOnVMOperator(BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Return what is finished, collect what has ended, or start or find the job and defer."""
-        desk = _snapshot_of(hooks.desk(self.pipeline), self.key)
+        desk = pinned_desk(hooks.desk(self.pipeline), self.key)
         data = desk.store.get(Dataset, self.dataset)
         champion = registry.champion(desk.store)
         spec = desk.snapshot.spec
@@ -208,7 +128,9 @@ class TrainOnVMOperator(BaseOperator):
             done = desk.store.find(TrainingRun, wanted.id)
             if done is not None:
                 self.log.info("It finished before, after %.0f s of training", done.seconds)
-                session.tidy(vm, job, (), self.log.info)
+                if vm.look(job).status != "absent":
+                    # The try that stored the record died before it could tidy up.
+                    session.tidy(vm, job, (), self.log.info)
                 return done.id
             self._engaged = (spec.training.connection, job)
             found = self._engage(desk, vm, job, data, champion)
@@ -219,7 +141,7 @@ class TrainOnVMOperator(BaseOperator):
         self._defer(job, wanted, found.deadline or job.deadline, spec.training.connection, context)
         raise AssertionError("unreachable: defer always raises")
 
-    def _engage(self, desk: Desk, vm: TrainingVm, job: Job, data: Dataset, champion: ModelVersion | None) -> Any:
+    def _engage(self, desk: Desk, vm: TrainingVm, job: Job, data: Dataset, champion: ModelVersion | None) -> Found:
         sent = members(desk.snapshot, data, champion, desk.blobs)
         return session.engage(vm, job, sent, self.log.info)
 

@@ -133,7 +133,7 @@ def poll(job: Job, since: str) -> str:
         f"if state=$({inspect} 2>/dev/null); then\n"
         f"printf '%s\\n' \"$state\"\n"
         f"{logs} 2>&1 | head -c {LOG_PIECE_BYTES}\n"
-        f"elif {_ENGINE} >/dev/null 2>&1; then echo '{{\"Status\":\"absent\"}}'\n"
+        f'elif {_ENGINE} >/dev/null 2>&1; then echo \'{{"Status":"absent"}}\'\n'
         f"else exit {ENGINE_DOWN}; fi"
     )
 
@@ -189,8 +189,7 @@ def forget(job: Job) -> str:
 def release(job: Job) -> str:
     """Remove the job's container and every row of data; what it wrote stays in its folder."""
     return (
-        f"docker rm -f -v {job.name} >/dev/null 2>&1; "
-        f"cd {job.folder} && rm -rf staged data code cursor manifest.sha256"
+        f"docker rm -f -v {job.name} >/dev/null 2>&1; cd {job.folder} && rm -rf staged data code cursor manifest.sha256"
     )
 
 
