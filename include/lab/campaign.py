@@ -20,7 +20,8 @@ from rich.console import Console
 from edgeloop.errors import EdgeloopError
 from lab import campaign_checks, campaign_site
 from lab.campaign_kinds import KINDS
-from lab.campaign_work import WORKS, MissedError, finish
+from lab.campaign_unit import MissedError
+from lab.campaign_work import WORKS, finish
 from lab.demo import stop
 
 if TYPE_CHECKING:

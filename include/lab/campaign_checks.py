@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from lab.campaign_site import Ground
-    from lab.campaign_work import Unit
+    from lab.campaign_unit import Unit
 
 LABEL = "edgeloop.training"
 

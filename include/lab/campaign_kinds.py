@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from lab import faults, proc, processes
-from lab.campaign_work import START_SECONDS, WORKS, MissedError, approve, patiently, runs_of, started
+from lab.campaign_unit import START_SECONDS, MissedError, patiently, started
+from lab.campaign_work import WORKS, approve, runs_of
 
 if TYPE_CHECKING:
     from random import Random
 
     from lab.airflow_records import Run, Task
     from lab.campaign_site import Ground
-    from lab.campaign_work import Unit
+    from lab.campaign_unit import Unit
 
 TRAINING_SECONDS = 6.0
 """About how long a training of the extracts takes on the VM."""

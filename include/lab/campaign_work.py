@@ -5,59 +5,27 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from random import Random
+from typing import TYPE_CHECKING, Protocol
 
 from edgeloop import registry
 from edgeloop.errors import EdgeloopError
 from edgeloop.records import Batch, FileRef, ModelImage, ModelVersion, TrainingRun, sha256_hex
 from edgeloop.share import Folder, group_of
 from lab import campaign_site
-from lab.airflow_api import DeadlineError, wait_for
+from lab.airflow_api import DeadlineError
+from lab.campaign_unit import Ending, Unit, patiently, run_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from random import Random
-
     from lab.airflow_records import Run
     from lab.campaign_site import Ground
 
-T = TypeVar("T")
 SETTLE_SECONDS = 300.0
-START_SECONDS = 120.0
 REVISED = ("2014-01", "2014-02")
 """Months before the window that is trained on: a revision of them is certified and trains nothing."""
 FORCED = "the fault campaign"
-
-
-class MissedError(EdgeloopError):
-    """The work was over before the fault could strike it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unit:
-    """One piece of work under way.
-
-    ``run_id`` is empty while nobody can know it; ``subject`` is what the checks start from: the batch's id, the
-    training's parameters, the model's or the image's id.
-    """
-
-    work: str
-    dag_id: str
-    key: str
-    subject: str
-    since: float
-    run_id: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How a unit ended: ``by itself``, ``after clear`` (of what failed), ``restored``, or ``broken`` with a reason."""
-
-    how: str
-    reason: str = ""
 
 
 class Work(Protocol):
@@ -69,41 +37,6 @@ class Work(Protocol):
     def begin(self, ground: Ground, rng: Random, serial: str) -> Unit:
         """Start a fresh unit and return at once."""
         ...
-
-
-def patiently(look: Callable[[], T | None], *, seconds: float, what: str) -> T:
-    """Wait for an answer; parts that are down meanwhile are no answer, not an error."""
-    trouble: list[str] = []
-
-    def probe() -> T | None:
-        try:
-            return look()
-        except EdgeloopError as error:
-            trouble[:] = [error.what]
-            return None
-
-    try:
-        return wait_for(probe, seconds=seconds, what=what, every=0.3)
-    except DeadlineError as error:
-        raise DeadlineError(f"{error.what} {' '.join(trouble)}".strip(), left=error.left, next=error.next) from error
-
-
-def run_of(ground: Ground, unit: Unit) -> Run | None:
-    """The unit's run, None before it exists."""
-    if unit.run_id:
-        return ground.loop.admin.run(unit.dag_id, unit.run_id)
-    runs = ground.loop.admin.runs(unit.dag_id, partition_key=unit.key)
-    return runs[-1] if runs else None
-
-
-def started(ground: Ground, unit: Unit) -> Run:
-    """The unit's run once it has started."""
-
-    def look() -> Run | None:
-        run = run_of(ground, unit)
-        return run if run is not None and run.state != "queued" else None
-
-    return patiently(look, seconds=START_SECONDS, what=f"{unit.work} {unit.key} to start")
 
 
 class Ingest:
@@ -182,6 +115,15 @@ class Rollout:
 
 
 WORKS: dict[str, Work] = {one.name: one for one in (Ingest(), Train(), Package(), Rollout())}
+
+
+def stock(ground: Ground) -> None:
+    """Make what packagings and rollouts start from, so that several kinds of work can begin at once."""
+    rng, serial = Random(0), f"stock-{time.time_ns()}"
+    if not others(ground):
+        finish(ground, Package().begin(ground, rng, serial))
+    if not unpackaged(ground):
+        finish(ground, Train().begin(ground, rng, serial))
 
 
 def finish(ground: Ground, unit: Unit, seconds: float = SETTLE_SECONDS) -> Ending:
@@ -281,16 +223,10 @@ def _restored(ground: Ground, run: Run) -> bool:
 def _where(ground: Ground, unit: Unit) -> str:
     """What the unit's runs look like, for a report."""
     try:
-        return "; ".join(
-            f"{run.run_id} {run.state}: "
-            + ", ".join(
-                f"{task.task_id} {task.state} (try {task.try_number})"
-                for task in ground.loop.admin.tasks(run.dag_id, run.run_id)
-            )
-            for run in runs_of(ground, unit)
-        )
+        tasks = [task for run in runs_of(ground, unit) for task in ground.loop.admin.tasks(run.dag_id, run.run_id)]
     except EdgeloopError as error:
         return error.what
+    return ", ".join(f"{task.run_id}.{task.task_id} {task.state} (try {task.try_number})" for task in tasks)
 
 
 def _revised(path: Path, folder: Path, serial: str) -> Path:

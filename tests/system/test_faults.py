@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab import campaign, campaign_site
+from lab import campaign, campaign_site, campaign_work
 from lab.campaign_kinds import KINDS
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Rounds:
 def rounds(ground: Ground) -> Rounds:
     """Rounds on a site whose devices serve a champion."""
     campaign_site.ensure_champion(ground, campaign_site.MONTHS)
+    campaign_work.stock(ground)
     return Rounds(ground)
 
 
