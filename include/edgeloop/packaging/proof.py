@@ -6,13 +6,12 @@ It has no network at all, so it is asked from inside by a few lines of Python th
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.errors import EngineError, ProofFailedError
-from edgeloop.records import canonical_json
+from edgeloop.records import canonical_json, sha256_hex
 
 if TYPE_CHECKING:
     from edgeloop.containers.engine import Engine
@@ -93,7 +92,9 @@ def prove(
 
     Raises ``ProofFailedError`` with the container's last lines if it ends, does not get ready or answers otherwise.
     """
-    name = f"edgeloop-proof-{secrets.token_hex(6)}"
+    # Named after the image: a proof whose worker was killed left its container running on the engine for ever.
+    name = f"edgeloop-proof-{sha256_hex(image.encode())[:12]}"
+    engine.remove(name)
     began = time.monotonic()
     try:
         engine.start(image, name, **run_options())

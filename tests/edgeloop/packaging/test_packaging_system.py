@@ -84,6 +84,19 @@ def test_a_good_image_is_proven_and_nothing_is_left(shipyard: Shipyard, engine: 
     assert proofs(engine) == []
 
 
+def test_the_container_of_a_killed_proof_is_taken_away_by_the_next(
+    shipyard: Shipyard, engine: Engine, built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that dies cannot clean up after itself: the next try of the same image does, and is proven."""
+    rows = golden.make(GOOD, version_of(shipyard.pipeline, GOOD, 1).sha256, FEATURES, 10)
+    with monkeypatch.context() as killed:
+        killed.setattr(Engine, "remove", lambda *_: None)
+        proof.prove(engine, built.engine_id, shipyard.pipeline, rows)
+    assert len(proofs(engine)) == 1
+    assert proof.prove(engine, built.engine_id, shipyard.pipeline, rows).rows == 10
+    assert proofs(engine) == []
+
+
 def test_an_image_that_answers_wrongly_is_not_proven(shipyard: Shipyard, engine: Engine) -> None:
     """Healthy and wrong: the proof counts the answers that differ, and cleans up."""
     image = shipyard.ship_other(GOOD, OTHER, 1)
