@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 import edgeloop
 from edgeloop import registry
 from edgeloop.errors import ConfigurationError, ConflictError, EdgeloopError, UnreachableError
-from edgeloop.records import Dataset, TrainingRun, canonical_json, sha256_hex
+from edgeloop.records import Dataset, ModelVersion, TrainingRun, canonical_json, sha256_hex
 from edgeloop.training import compute, session
 from edgeloop.training.follow import Ending
 from edgeloop.training.job import Action, Found, Job, decide
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from edgeloop.records import ModelVersion
     from edgeloop.training.remote import TrainingVm
     from edgeloop_airflow.hooks import Desk
 
@@ -117,12 +116,9 @@ class TrainOnVMOperator(BaseOperator):
         """Return what is finished, collect what has ended, or start or find the job and defer."""
         desk = pinned_desk(hooks.desk(self.pipeline), self.key)
         data = desk.store.get(Dataset, self.dataset)
-        champion = registry.champion(desk.store)
         spec = desk.snapshot.spec
         with compute.connected(hooks.ssh_endpoint(spec.training.connection)) as vm:
-            wanted = plan(
-                desk.snapshot, data, image=vm.image_id(spec.training.image), champion=champion, forced=self._forced()
-            )
+            wanted, champion = self._wanted(desk, vm, data)
             job = job_of(wanted, spec, now=time.time())
             self.log.info("Training %s of dataset %s, container %s", wanted.id, data.id, job.name)
             done = desk.store.find(TrainingRun, wanted.id)
@@ -140,6 +136,23 @@ class TrainOnVMOperator(BaseOperator):
                 raise vm.failure(job, found)
         self._defer(job, wanted, found.deadline or job.deadline, spec.training.connection, context)
         raise AssertionError("unreachable: defer always raises")
+
+    def _wanted(self, desk: Desk, vm: TrainingVm, data: Dataset) -> tuple[TrainingRun, ModelVersion | None]:
+        """The training against today's champion, or the one that an earlier try of this run began and left there.
+
+        A champion that changed between two tries made another training of the same data, and nobody came back for the
+        container of the first.
+        """
+        spec, champion = desk.snapshot.spec, registry.champion(desk.store)
+        image = vm.image_id(spec.training.image)
+        wanted = plan(desk.snapshot, data, image=image, champion=champion, forced=self._forced())
+        mine = sha256_hex(f"{self.key} {self.run}".encode())[:32]
+        begun = desk.store.fix("trainings", mine, canonical_json(wanted.to_dict()).decode())
+        earlier = TrainingRun.from_dict(json.loads(begun))
+        if earlier.id == wanted.id or vm.look(job_of(earlier, spec, now=time.time())).status == "absent":
+            return wanted, champion
+        self.log.info("An earlier try began training %s, before the champion changed; it goes on", earlier.id)
+        return earlier, desk.store.get(ModelVersion, earlier.champion) if earlier.champion else None
 
     def _engage(self, desk: Desk, vm: TrainingVm, job: Job, data: Dataset, champion: ModelVersion | None) -> Found:
         sent = members(desk.snapshot, data, champion, desk.blobs)

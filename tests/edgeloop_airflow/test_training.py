@@ -372,6 +372,36 @@ def test_the_champion_is_measured_on_the_same_holdout(stage: Stage, monkeypatch:
         assert shell.run(f"cat {said[0]}/data/champion.onnx", timeout=30).out == b"champion"
 
 
+def test_a_retry_goes_on_with_its_job_although_the_champion_changed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A champion promoted between two tries makes no second job; a later run is measured against the new champion."""
+    desk = stage.floor.desk()
+    desk.blobs.put("models/c.onnx", b"champion")
+    champion = ModelVersion(
+        pipeline="tiny_power", sha256=sha256_hex(b"champion"), size=8, blob="models/c.onnx", version=1,
+        training_run="t", metrics="{}",
+    )  # fmt: skip
+    stage.script(GOOD + "import time\ntime.sleep(3)\n")
+    key = "drift-0123456789abcdef"
+    data = stage.fix(key=key)
+
+    def operator(run: str) -> TrainOnVMOperator:
+        made = stage.operator(data, run=run)
+        made.key = key
+        return made
+
+    stage.deferred(operator("run-1"))
+    (container,) = stage.containers()
+    monkeypatch.setattr(registry, "champion", lambda _: champion)
+    done = stage.finish(operator("run-1"))
+    assert container == f"train-{done[:24]}"
+    assert desk.store.get(TrainingRun, done).champion == ""
+    assert stage.containers() == []
+    after = stage.finish(operator("run-2"))
+    assert desk.store.get(TrainingRun, after).champion == champion.id
+
+
 def test_a_kill_is_carried_out_although_airflow_cancels_it(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow 3.3.2 cancels the hook again with every sync; the job is stopped all the same."""
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
