@@ -195,9 +195,9 @@ def _campaign(name: str, number: int, seed: int, say: Callable[[str], None]) -> 
     say(f"bringing site {name} up")
     site = lab.up(name)
     folder = site.state / campaign_site.FOLDER
-    if not (folder / campaign_site.PIPELINE).exists():
-        campaign_site.small_pipeline(folder)
     airflow = campaign_site.airflow_for(site, folder, say)
+    if not airflow.running():
+        campaign_site.small_pipeline(folder)
     airflow.start()
     with campaign_site.ground_of(airflow, site, folder) as ground:
         say("making sure of a champion")
