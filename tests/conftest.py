@@ -30,6 +30,7 @@ KEEP = bool(os.environ.get("EDGELOOP_TEST_KEEP"))
 os.environ["AIRFLOW_HOME"] = str(Path(__file__).resolve().parents[1] / "build" / f"airflow{WORKER}")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever asks for the site is a system test, and runs after everything that needs no server.
 
