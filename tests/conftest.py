@@ -20,34 +20,25 @@ if TYPE_CHECKING:
     from lab.loop import Loop
     from lab.site import Site
 
-WORKER = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
-SITE = os.environ.get("EDGELOOP_TEST_SITE", "test") + WORKER
-"""Each worker of a parallel run has a site of its own."""
+SITE = os.environ.get("EDGELOOP_TEST_SITE", "test")
+"""Two runs at once need a name each; tools/test.sh gives them."""
 KEEP = bool(os.environ.get("EDGELOOP_TEST_KEEP"))
 """Leave the site and its Airflow up after the tests, for looking at what failed; the next tests start anew."""
 
 # Importing airflow writes its home; a test run must neither read nor write the user's.
-os.environ["AIRFLOW_HOME"] = str(Path(__file__).resolve().parents[1] / "build" / f"airflow{WORKER}")
+os.environ["AIRFLOW_HOME"] = str(Path(__file__).resolve().parents[1] / "build" / f"airflow-{SITE}")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever asks for the site is a system test, and runs after everything that needs no server.
-
-    In a parallel run the whole loop comes first instead, since nothing else takes one worker as long; files stay whole.
-    """
+    """Whatever asks for the site is a system test, and runs after everything that needs no server."""
     for item in items:
         if "site" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.system)
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder == "system" else str(item.path)))
 
     def order(item: pytest.Item) -> tuple[bool, bool]:
         return "airflow" in getattr(item, "fixturenames", ()), bool(item.get_closest_marker("system"))
 
     items.sort(key=order)
-    if WORKER:
-        items.sort(key=lambda item: item.path.parent.name != "system")
 
 
 @pytest.fixture(scope="session")
