@@ -55,7 +55,7 @@ test: root setup lab-install lint  ## Lint, then every test, in two runs at once
 bench: root setup lab-install  ## Measure every figure against its bar, or some: ONLY=name,name (root)
 	@ONLY="$(ONLY)" $(PY) -m benchmarks
 
-faults: root setup lab-install  ## Break parts at random points: N= rounds, SEED= of the points (root; leaves its site test up)
+faults: root setup lab-install  ## Break parts at random points: N= rounds, SEED= of the points (root; leaves its site up only if something broke)
 	@$(PY) -m lab.campaign --number "$(N)" --seed "$(SEED)"
 
 lock: setup  ## Compile requirements.txt, and those of the images at the same versions, with hashes
