@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,10 @@ KEEP = bool(os.environ.get("EDGELOOP_TEST_KEEP"))
 
 # Importing airflow writes its home; a test run must neither read nor write the user's.
 os.environ["AIRFLOW_HOME"] = str(Path(__file__).resolve().parents[1] / "build" / f"airflow-{SITE}")
+
+# A shell without job control starts what it puts in the background with SIGINT ignored, and that is inherited: nothing
+# that a test starts could be asked to end by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

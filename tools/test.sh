@@ -12,7 +12,7 @@ start() {  # start NAME SITE ARGUMENTS...
   EDGELOOP_TEST_SITE=$site .venv/bin/python -m pytest "$@" > "build/test-$name.log" 2>&1 &
   pids[$name]=$!
 }
-stop() { kill -INT "${pids[@]}" 2> /dev/null || true; wait; }
+stop() { kill -INT "${pids[@]}" 2> /dev/null || true; wait || true; exit 130; }
 trap stop INT TERM
 
 start rooms test --ignore tests/system

@@ -20,7 +20,7 @@ from edgeloop.training.job import Action, Found, Job, decide
 from edgeloop.training.plan import job_of, members, plan
 from edgeloop_airflow import hooks
 from edgeloop_airflow.training_dataset import KEY, FixDatasetOperator, pinned_desk
-from edgeloop_airflow.training_trigger import TrainingTrigger
+from edgeloop_airflow.training_trigger import TrainingTrigger, follower_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,6 +134,8 @@ class TrainOnVMOperator(BaseOperator):
                 return self._harvest(desk, vm, job, wanted).id
             if found.ended:
                 raise vm.failure(job, found)
+            ti = context["ti"]
+            vm.follow(job, follower_name(ti.dag_id, ti.run_id), ti.try_number)
         self._defer(job, wanted, found.deadline or job.deadline, spec.training.connection, context)
         raise AssertionError("unreachable: defer always raises")
 

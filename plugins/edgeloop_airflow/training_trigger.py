@@ -9,6 +9,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 import edgeloop
 from edgeloop.errors import ConfigurationError, EdgeloopError
+from edgeloop.records import sha256_hex
 from edgeloop.training import commands
 from edgeloop.training.follow import Follower, Patience
 from edgeloop.training.job import Job
@@ -34,6 +35,11 @@ ANSWER_SECONDS = 20.0
 GONE_SECONDS = commands.GRACE_SECONDS + 30.0
 _AT_WORK: set[asyncio.Task[None]] = set()
 """The event loop only holds tasks weakly."""
+
+
+def follower_name(dag_id: str, run_id: str) -> str:
+    """How a task of one run signs on the VM; the same for each of its tries."""
+    return sha256_hex(f"{dag_id} {run_id}".encode())[:16]
 
 
 class TrainingTrigger(BaseTrigger):
@@ -121,10 +127,29 @@ class TrainingTrigger(BaseTrigger):
         except Exception as error:  # noqa: BLE001 - whatever keeps the answer away, an unconfirmed kill kills nothing
             self.log.warning("Airflow does not say what became of the task, job %s goes on: %s", self.job.name, error)
             return
-        if state == DEFERRED:
+        if state == DEFERRED and not await self._succeeded():
             self.log.info("The task is still deferred: job %s goes on under another triggerer", self.job.name)
             return
         await self._stop(f"try {self.attempt} of the task was given up, it is {state or 'cleared'} now")
+
+    async def _succeeded(self) -> bool:
+        """Whether a later try of this very task follows the job by now.
+
+        A clear can be so quick that the next try has found the job running and is parked before anybody tells this
+        trigger (seen on 3.3.2): `deferred` is then that try's state, and what was cleared would never be stopped.
+        """
+        from edgeloop.ssh.async_shell import AsyncShell
+
+        if self.task_instance is None:
+            return False
+        who = follower_name(self.task_instance.dag_id, self.task_instance.run_id)
+        try:
+            async with AsyncShell(await hooks.ssh_endpoint_async(self.connection)) as shell:
+                said = (await shell.run(commands.follower(self.job, who), timeout=ANSWER_SECONDS)).text.strip()
+        except EdgeloopError as error:
+            self.log.warning("The VM does not say who follows %s, it goes on: %s", self.job.name, error)
+            return False
+        return said.isdigit() and int(said) > self.attempt
 
     async def _task_state(self) -> str | None:
         """The task's state now; None when it has none (cleared) or is gone.

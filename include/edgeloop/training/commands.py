@@ -169,6 +169,17 @@ def cancel(job: Job, *, reason: str, grace: int = GRACE_SECONDS) -> str:
     )
 
 
+def follow(job: Job, who: str, attempt: int) -> str:
+    """Leave word which try of ``who`` (a task of one run) follows the job now."""
+    mark = f"{job.folder}/follower-{who}"
+    return f"if test -d {job.folder}; then echo {attempt} >{mark}.part && mv {mark}.part {mark}; fi"
+
+
+def follower(job: Job, who: str) -> str:
+    """Print the number that :func:`follow` left; nothing if there is none."""
+    return f"cat {job.folder}/follower-{who} 2>/dev/null || true"
+
+
 def forget(job: Job) -> str:
     """Remove the job's container and folder.
 

@@ -131,6 +131,10 @@ class TrainingVm:
         self.shell.run(commands.cancel(job, reason=reason, grace=grace), timeout=LOOK_SECONDS)
         self.wait_gone(job, timeout=grace + LOOK_SECONDS)
 
+    def follow(self, job: Job, who: str, attempt: int) -> None:
+        """Leave word which try of ``who`` follows the job now."""
+        self.shell.check(commands.follow(job, who, attempt), timeout=LOOK_SECONDS)
+
     def wait_gone(self, job: Job, *, timeout: float) -> None:
         """Wait until nothing of the job is there; raises ``ConflictError`` when it is still there after ``timeout``."""
         until = time.monotonic() + timeout

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
 from edgeloop.training import commands
 from edgeloop.training.job import Job
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RUN_ID = "0123456789abcdef" * 4
 JOB = Job(run_id=RUN_ID, pipeline="wind_power", image="sha256:feed", cpus=1.5, memory_mb=2048, deadline=1700000000)
@@ -95,3 +102,20 @@ def test_small_questions() -> None:
 def test_an_argument_cannot_become_shell() -> None:
     """A name with shell signs in it stays one word."""
     assert commands.shell_text(["echo", "$(reboot); `x`"]) == "echo '$(reboot); `x`'"
+
+
+def test_who_follows_is_left_on_the_vm_and_read_back(tmp_path: Path) -> None:
+    """The later try's number replaces the earlier one's, another task's is its own, and no folder is no follower."""
+    job = Job(run_id="a" * 64, pipeline="p", image="i", deadline=0)
+
+    def bash(text: str) -> str:
+        path = {"PATH": os.environ["PATH"]}
+        done = subprocess.run(["bash", "-c", text], cwd=tmp_path, env=path, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    assert bash(commands.follow(job, "task", 1)) == bash(commands.follower(job, "task")) == ""
+    bash(f"mkdir -p {job.folder}")
+    for attempt in (1, 2):
+        bash(commands.follow(job, "task", attempt))
+    bash(commands.follow(job, "other", 7))
+    assert bash(commands.follower(job, "task")) == "2"
