@@ -137,6 +137,8 @@ def test_marking_a_parked_training_failed_stops_its_job(live: Live) -> None:
 def test_clearing_a_parked_training_starts_it_anew(live: Live) -> None:
     """The old container ends, one new one runs, and never two at once."""
     live.until("deferred")
+    # A clear before a triggerer has taken the trigger up calls no hook of it: the next try then attaches.
+    wait_for(live.lines, seconds=SECONDS, what="the first lines in the task's log")
     old = wait_for(live.containers, seconds=SECONDS, what="the container")
     live.api.clear_tasks(DAG, live.run.run_id, ["train"])
     new = wait_for(
