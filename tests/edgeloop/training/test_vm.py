@@ -124,6 +124,16 @@ def test_a_removed_container_is_noticed(bench: Bench) -> None:
     assert "somebody removed it" in describe_end(bench.look(job))
 
 
+def test_errors_stand_where_they_were_said(bench: Bench) -> None:
+    """What a script prints and what it complains about keep the order in which it said them."""
+    job, said = bench.job(), []
+    bench.engage(
+        job, "import sys\nfor n in range(400):\n    print(n, file=(sys.stdout, sys.stderr)[n % 2], flush=True)\n"
+    )
+    assert bench.follow(job, said) is Ending.ENDED
+    assert said == [str(n) for n in range(400)]
+
+
 def test_a_failing_script_is_quoted_first(bench: Bench) -> None:
     """The error begins with the last lines, then says the exit code, what was left and what to do."""
     job = bench.job()
