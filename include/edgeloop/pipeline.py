@@ -7,85 +7,16 @@ the snapshot that a batch was claimed under, so an edit in the middle changes no
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Annotated, Literal, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from edgeloop.pipeline_data import Columns, Nudge, Source, Storage, Transfer, Validation
+from edgeloop.pipeline_parts import ConnectionId, Name, Part, Share, twice, wrong
 
-NAME = r"^[a-z][a-z0-9_]{1,40}$"
+__all__ = ["Columns", "Nudge", "Pipeline", "Source", "Storage", "Transfer", "Validation"]
+
 CRON_FIELDS = 5
-
-Name = Annotated[str, Field(pattern=NAME)]
-# Not \w, which is all of Unicode: compiling that 200 times over cost every parse and every task start 45 ms.
-ConnectionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", min_length=1, max_length=200)]
-ContainerName = Annotated[str, Field(pattern=r"^[a-z0-9](?:-?[a-z0-9])+$", min_length=3, max_length=63)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-def wrong(remedy: str, *at: str | int) -> PydanticCustomError:
-    """What a section's own check raises; ``at`` leads from the section to the field, so that the line can be told."""
-    return PydanticCustomError("edgeloop", "{remedy}", {"remedy": remedy, "at": at})
-
-
-def twice(names: Iterable[str]) -> list[str]:
-    """Names that occur more than once, sorted."""
-    seen = list(names)
-    return sorted({name for name in seen if seen.count(name) > 1})
-
-
-class Part(BaseModel):
-    """Base of every section: no unknown fields, no changes after loading."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Source(Part):
-    """Where files arrive and when they count as complete."""
-
-    connection: ConnectionId = "edgeloop_share"
-    folder: str = ""
-    pattern: str = "*.csv"
-    exclude: tuple[str, ...] = ("*.part", "*.tmp", ".*")
-    group: str
-    """Regular expression searched in the file's path; its first group names the batch the file belongs to."""
-    quiet_seconds: Annotated[float, Field(ge=0)] = 5.0
-    polls: Annotated[int, Field(ge=2)] = 2
-    poll_seconds: Annotated[float, Field(gt=0)] = 1.0
-    final_newline: bool = True
-    """A last line without a line end means a half-written file; false for a producer that never writes one."""
-
-    @model_validator(mode="after")
-    def _group_is_a_regex(self) -> Self:
-        try:
-            groups = re.compile(self.group).groups
-        except re.error as error:
-            raise wrong(f"is no regular expression: {error}", "group") from error
-        if groups != 1:
-            raise wrong(f"must hold exactly one (...) that names the batch, it holds {groups}", "group")
-        return self
-
-
-class Columns(Part):
-    """The columns that the loop itself must know."""
-
-    time: str
-    site: str
-    target: str
-    timezone: str = "UTC"
-    """How event times without an offset are read (an IANA name)."""
-
-    @model_validator(mode="after")
-    def _timezone_exists(self) -> Self:
-        try:
-            ZoneInfo(self.timezone)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise wrong(f"{self.timezone!r} is no IANA name such as Europe/Paris", "timezone") from error
-        return self
 
 
 class Site(Part):
@@ -123,14 +54,6 @@ class Model(Part):
         if names := twice(one.name for one in self.features):
             raise wrong(f"names {', '.join(names)} more than once; each feature is one column of the input", "features")
         return self
-
-
-class Storage(Part):
-    """The account and containers the pipeline's data, records and prediction logs live in."""
-
-    connection: ConnectionId = "edgeloop_private"
-    container: ContainerName
-    predictions: ContainerName = "edge"
 
 
 class Training(Part):
@@ -199,13 +122,14 @@ class Schedules(Part):
     """Cron expressions in UTC."""
 
     sweep: str = "*/10 * * * *"
+    full_sweep: str = "17 3 * * *"
     drift: str = "0 6 * * *"
 
     @model_validator(mode="after")
     def _five_fields(self) -> Self:
         from croniter import croniter
 
-        for name in ("sweep", "drift"):
+        for name in ("sweep", "full_sweep", "drift"):
             if len(getattr(self, name).split()) != CRON_FIELDS or not croniter.is_valid(getattr(self, name)):
                 raise wrong("must be a cron expression of five fields, for example '*/10 * * * *'", name)
         return self
@@ -222,7 +146,9 @@ class Pipeline(Part):
     columns: Columns
     sites: Annotated[tuple[Site, ...], Field(min_length=1)]
     model: Model
+    validation: Validation = Validation()
     storage: Storage
+    transfer: Transfer = Transfer()
     training: Training = Training()
     registry: Registry = Registry()
     image: Image

@@ -31,13 +31,16 @@ def _sections(model: type[BaseModel], where: str = "") -> Iterator[tuple[str, st
             yield from _sections(field.annotation, path)
         for part in get_args(field.annotation):
             if isinstance(part, type) and issubclass(part, BaseModel):
-                yield from _sections(part, f"{path}[]")
+                optional = type(None) in get_args(field.annotation)
+                yield from _sections(part, path if optional else f"{path}[]")
 
 
 def _default(field: FieldInfo) -> str:
     value: Any = field.get_default(call_default_factory=True)
     if value is PydanticUndefined:
         return "required"
+    if value is None:
+        return "none"
     return "see below" if isinstance(value, BaseModel) else f"`{json.dumps(value)}`"
 
 
