@@ -42,6 +42,8 @@ class Record:
 
     kind: ClassVar[str]
     identity: ClassVar[tuple[str, ...]]
+    identity_if_set: ClassVar[tuple[str, ...]] = ()
+    """Fields that came later: part of the identity only where they say something, so that older ids stay."""
 
     pipeline: str
     origin: str = "live"
@@ -51,7 +53,8 @@ class Record:
     def id(self) -> str:
         """The sha256 of the identity; 64 hexadecimal digits."""
         body = self.to_dict()
-        return sha256_hex(canonical_json({"kind": self.kind, **{name: body[name] for name in self.identity}}))
+        names = [*self.identity, *(name for name in self.identity_if_set if body[name])]
+        return sha256_hex(canonical_json({"kind": self.kind, **{name: body[name] for name in names}}))
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -82,11 +85,17 @@ class Batch(Record):
 
     kind: ClassVar[str] = "batch"
     identity: ClassVar[tuple[str, ...]] = ("pipeline", "files")
+    identity_if_set: ClassVar[tuple[str, ...]] = ("again",)
 
     group: str
     files: tuple[FileRef, ...]
     config: str
     claimed_at: str
+    """When, ISO 8601 UTC with milliseconds; later than that of the batch it replaces, whatever the clocks say."""
+    replaces: str = ""
+    """The batch that stood for the group until then; "" for the first."""
+    again: str = ""
+    """As ``replaces``, where these same files were a batch of the group before that: put back, they are new data."""
 
     @property
     def key(self) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -55,6 +56,15 @@ def test_only_what_went_in_names_a_record() -> None:
     )
     assert later.id == BATCH.id
     assert other.id != BATCH.id
+
+
+def test_files_that_were_put_back_are_a_batch_of_their_own() -> None:
+    """Which batch a batch replaces names it only where its files had been a batch before."""
+    replacing = dataclasses.replace(BATCH, replaces="b" * 64)
+    again = dataclasses.replace(replacing, again="b" * 64)
+    assert replacing.id == BATCH.id
+    assert again.id != BATCH.id
+    assert Batch.from_dict(again.to_dict()) == again
 
 
 def test_a_training_is_named_before_it_ran() -> None:
