@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeloop.errors import ConfigurationError, ConflictError
 from edgeloop.problems import Problem, line_in, parse_spec, suite_problems
 from edgeloop.records import canonical_json, sha256_hex
+from edgeloop.residency import ON_PREMISES, clash, private, stricter
 
 if TYPE_CHECKING:
     from edgeloop.pipeline import Pipeline
@@ -24,6 +26,8 @@ SPEC = "pipeline.yaml"
 SUITE = "expectations.json"
 SCRIPT = "train.py"
 MAX_FILE_BYTES = 1_000_000
+MARKED = r"^[^#\n]*\bresidency[\"']?\s*:\s*[\"']?on_premises\b"
+"""Also in a text that is no YAML."""
 SHIPPED = (".py", ".json", ".yaml", ".txt", ".md", ".toml")
 
 
@@ -56,6 +60,10 @@ class Snapshot:
         raise ConfigurationError(
             f"Pipeline {self.spec.name} has no {name}.", next=f"Add {name} to the pipeline's folder."
         )
+
+    def under(self, today: Pipeline) -> Snapshot:
+        """This snapshot under the stricter residency of its own and of the pipeline as it reads ``today``."""
+        return replace(self, spec=stricter(self.spec, today))
 
     def save(self, objects: Objects) -> str:
         """Store the snapshot under its digest, once; returns the digest."""
@@ -98,17 +106,18 @@ def load(folder: Path | None = None, last_valid: Path | None = None) -> Catalog:
     found: list[tuple[Path, Snapshot | None, Snapshot | None]] = []
     for home in homes:
         snapshot, wrong = read(home)
-        found.append((home, snapshot, _recall(last_valid, home.name, snapshot)))
+        found.append((home, snapshot, _marked(_recall(last_valid, home.name, snapshot), home)))
         problems += wrong
     good: list[Snapshot] = []
+    at_home = [one for _, now, before in found if (one := now or before) is not None and private(one.spec)]
     # Who had a container before keeps it: a newcomer must not take a running pipeline's DAGs away.
     for home, snapshot, before in sorted(found, key=lambda one: not _kept_container(one[1], one[2])):
-        clashes = _clashes(snapshot, good, home) if snapshot else []
+        clashes = _clashes(snapshot, good, home) + _leaks(snapshot, at_home, home) if snapshot else []
         problems += clashes
         if snapshot is not None and not clashes:
             _remember(last_valid, snapshot)
             good.append(snapshot)
-        elif before is not None and not _clashes(before, good, home):
+        elif before is not None and not _clashes(before, good, home) + _leaks(before, at_home, home):
             good.append(before)
     return Catalog(pipelines=tuple(sorted(good, key=lambda one: one.spec.name)), problems=tuple(problems))
 
@@ -129,6 +138,15 @@ def _clashes(snapshot: Snapshot, others: list[Snapshot], home: Path) -> list[Pro
         )
         for other in others
         if (other.spec.storage.connection, other.spec.storage.container) == (mine.connection, mine.container)
+    ]
+
+
+def _leaks(snapshot: Snapshot, at_home: list[Snapshot], home: Path) -> list[Problem]:
+    """What this pipeline would carry away from others that are marked on_premises."""
+    found = [one for other in at_home if (one := clash(snapshot.spec, other.spec)) is not None]
+    text = snapshot.text(SPEC)
+    return [
+        Problem(file=str(home / SPEC), line=line_in(text, *one.at), field=one.field, remedy=one.remedy) for one in found
     ]
 
 
@@ -226,6 +244,19 @@ def _remember(folder: Path, snapshot: Snapshot) -> None:
         part.replace(target)
     except OSError:
         return
+
+
+def _marked(before: Snapshot | None, home: Path) -> Snapshot | None:
+    """What was valid last, kept at home if its file says so by now: a mistake beside the mark must not undo it."""
+    if before is None or private(before.spec):
+        return before
+    try:
+        text = (home / SPEC).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return before
+    if not re.search(MARKED, text, re.MULTILINE):
+        return before
+    return replace(before, spec=before.spec.model_copy(update={"residency": ON_PREMISES}))
 
 
 def _recall(folder: Path, name: str, now: Snapshot | None) -> Snapshot | None:

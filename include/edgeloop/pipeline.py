@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from edgeloop.pipeline_data import Columns, Nudge, Source, Storage, Transfer, Validation
-from edgeloop.pipeline_parts import ConnectionId, Name, Part, Share, twice, wrong
+from edgeloop.pipeline_parts import ConnectionId, Name, Part, Permit, Share, twice, wrong
 
 __all__ = ["Columns", "Nudge", "Pipeline", "Source", "Storage", "Transfer", "Validation"]
 
@@ -59,6 +59,8 @@ class Model(Part):
 class Training(Part):
     """The VM, what one training may use there, and what it trains on."""
 
+    backend: Literal["vm", "azure_ml"] = "vm"
+    """Who runs the job; :mod:`edgeloop.residency` says what each may do."""
     connection: ConnectionId = "edgeloop_vm"
     image: str = "edgeloop/trainer"
     cpus: Annotated[float, Field(gt=0)] = 1.0
@@ -142,6 +144,8 @@ class Pipeline(Part):
     title: str
     owner: Annotated[str, Field(min_length=1)]
     residency: Literal["on_premises", "cloud"]
+    residency_permits: tuple[Permit, ...] = ()
+    """What may leave the site although the pipeline is ``on_premises``."""
     source: Source
     columns: Columns
     sites: Annotated[tuple[Site, ...], Field(min_length=1)]

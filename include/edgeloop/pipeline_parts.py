@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -17,6 +17,8 @@ Name = Annotated[str, Field(pattern=NAME)]
 ConnectionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", min_length=1, max_length=200)]
 ContainerName = Annotated[str, Field(pattern=r"^[a-z0-9](?:-?[a-z0-9])+$", min_length=3, max_length=63)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Permit = Literal["azure_ml_outputs", "event_names", "public_address", "remote_logs"]
+"""What an ``on_premises`` pipeline may let out of the site all the same."""
 
 
 class Part(BaseModel):

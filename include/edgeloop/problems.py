@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from edgeloop.pipeline import Pipeline
+from edgeloop.residency import refusals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +44,13 @@ def parse_spec(text: str, file: str) -> tuple[Pipeline | None, list[Problem]]:
     if again := _duplicates(node, file):
         return None, again
     try:
-        return Pipeline.model_validate(body), []
+        spec = Pipeline.model_validate(body)
     except ValidationError as error:
         return None, [_problem(one, node, file) for one in error.errors()]
+    leaving = [
+        Problem(file=file, line=line_of(node, one.at), field=one.field, remedy=one.remedy) for one in refusals(spec)
+    ]
+    return None if leaving else spec, leaving
 
 
 def _read(text: str) -> tuple[yaml.Node | None, Any]:

@@ -16,6 +16,7 @@ from edgeloop import catalog
 from edgeloop.azure.blob import BlobAccount, BlobContainer
 from edgeloop.containers.endpoint import EngineEndpoint, RegistryEndpoint
 from edgeloop.errors import ConfigurationError
+from edgeloop.residency_guard import require_private
 from edgeloop.ssh.endpoint import Endpoint
 from edgeloop.store import Store
 
@@ -120,18 +121,28 @@ def _incomplete(conn_id: str, missing: str) -> ConfigurationError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
-    """What a stage's task works with: a pipeline's snapshot, its container and the records in it."""
+    """What a stage's task works with: a pipeline's snapshot, its container and the records in it.
+
+    Raises ``ResidencyError`` when made of an ``on_premises`` pipeline and a container that is not at the site.
+    """
 
     snapshot: Snapshot
     blobs: BlobContainer
     store: Store
 
+    def __post_init__(self) -> None:
+        """Refuse before the first request: a connection may have been edited since the pipeline was loaded."""
+        require_private(self.snapshot.spec, self.blobs)
+
     def at(self, config: str) -> Desk:
-        """The same desk with the snapshot that a record pinned; today's if it pinned none."""
+        """The same desk with the snapshot that a record pinned; today's if it pinned none.
+
+        The stricter residency of the two holds.
+        """
         if not config or config == self.snapshot.digest:
             return self
         pinned = catalog.from_json(self.blobs.get(f"configs/{config}.json"))
-        return Desk(snapshot=pinned, blobs=self.blobs, store=self.store)
+        return Desk(snapshot=pinned.under(self.snapshot.spec), blobs=self.blobs, store=self.store)
 
 
 def desk(pipeline: str) -> Desk:
@@ -152,5 +163,9 @@ async def desk_async(pipeline: str) -> Desk:
         connection_string=extra["connection_string"],
         api_version=extra.get("api_version", ""),
     )
-    blobs = await asyncio.to_thread(account.container, storage.container)
-    return Desk(snapshot=snapshot, blobs=blobs, store=Store(blobs))
+
+    def opened() -> Desk:
+        blobs = account.container(storage.container)
+        return Desk(snapshot=snapshot, blobs=blobs, store=Store(blobs))
+
+    return await asyncio.to_thread(opened)

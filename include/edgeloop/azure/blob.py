@@ -12,12 +12,14 @@ import logging
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import urlsplit
 
-from edgeloop.errors import ConfigurationError, ConflictError, NotFoundError, UnreachableError
+from edgeloop.errors import ConfigurationError, ConflictError, NotFoundError, ResidencyError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from azure.core.exceptions import HttpResponseError
     from azure.storage.blob import BlobBlock, ContainerClient
 
 CONNECT_SECONDS = 5
@@ -26,6 +28,7 @@ RETRIES = 4
 STACK_HUB_API_VERSION = "2019-02-02"
 """The newest x-ms-version that Azure Stack Hub and Stack Edge blob endpoints take (Azure Stack Hub documentation)."""
 REFUSED = (401, 403)
+REDIRECTS = (301, 302, 303, 307, 308)
 BUSY = (429, 500, 502, 503, 504)
 BLOCK_BYTES = 4 * 1024 * 1024
 
@@ -90,8 +93,19 @@ class BlobContainer:
             random_jitter_range=1,
             max_single_put_size=BLOCK_BYTES,
             max_block_size=BLOCK_BYTES,
+            # The SDK would send a block once more to whatever host a 307 names.
+            permit_redirects=False,
             **extra,
         )
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts that requests may go to: the endpoint's, and that of a secondary which the connection names."""
+        named = [self._client.primary_hostname]
+        # The SDK makes up a secondary in the public cloud for an endpoint it does not know; nothing ever asks it.
+        if "BLOBSECONDARYENDPOINT=" in self.account.connection_string.upper() and self._client.secondary_hostname:
+            named.append(self._client.secondary_hostname)
+        return tuple(urlsplit(one if "://" in one else f"//{one}").hostname or one for one in named)
 
     @contextmanager
     def _errors(self, blob: str) -> Iterator[None]:
@@ -120,6 +134,8 @@ class BlobContainer:
                     left="everything already stored",
                     next="Look at the account's health and its limits, then clear the task.",
                 ) from error
+            if error.status_code in REDIRECTS:
+                raise _redirected(self.account.connection, error) from error
             if error.status_code not in REFUSED:
                 raise
             raise ConfigurationError(
@@ -241,3 +257,14 @@ class BlobContainer:
                 self._client.delete_blob(name)
         except NotFoundError:
             return
+
+
+def _redirected(connection: str, error: HttpResponseError) -> ResidencyError:
+    response: Any = error.response
+    to = urlsplit(response.headers.get("location") or "").hostname or "another place"
+    return ResidencyError(
+        f"The storage account behind connection {connection!r} answered {error.status_code}: go to {to}. Redirects are "
+        "not followed: whatever is written would leave the account that pipeline.yaml names.",
+        left="everything already stored; nothing was sent there",
+        next=f"Find out who answers for the endpoint in `airflow connections get {connection}`, then clear the task.",
+    )
