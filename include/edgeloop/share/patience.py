@@ -15,13 +15,13 @@ _stuck: dict[str, threading.Thread] = {}
 
 
 class Patience:
-    """Waits at most ``seconds`` for a call. ``what`` begins the sentence of the error."""
+    """Waits at most ``seconds`` for a call to get on. ``what`` begins the sentence of the error."""
 
     def __init__(self, what: str, *, seconds: float, connection: str) -> None:
         self.what, self.seconds, self.connection = what, seconds, connection
 
-    def call(self, key: str, work: Callable[[], T]) -> T:
-        """The answer of ``work``, or what it raised.
+    def call(self, key: str, work: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
+        """The answer of ``work``, or what it raised. A call whose ``progress`` changes meanwhile may take longer.
 
         A thread that hangs in the kernel cannot be ended, so while one hangs no other is started for the same ``key``.
 
@@ -44,7 +44,10 @@ class Patience:
         # A daemon: a thread pool's thread would keep the interpreter from ending while the mount hangs.
         thread = threading.Thread(target=run, name=f"edgeloop {key}", daemon=True)
         thread.start()
-        thread.join(self.seconds)
+        before = -1
+        while thread.is_alive() and progress() != before:
+            before = progress()
+            thread.join(self.seconds)
         if thread.is_alive():
             _stuck[key] = thread
             raise self._late()

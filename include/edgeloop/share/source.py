@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from json import encoder
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from edgeloop.records import sha256_hex
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgeloop.share.scan import Seen
+
+class Seen(NamedTuple):
+    """A file as one listing showed it: ``path`` below the source's folder, size in bytes, mtime in nanoseconds.
+
+    ``etag`` is what a blob has besides: its times are whole seconds, two uploads within one differ by etag alone. A
+    tuple: 100,000 frozen dataclasses took longer to make than the listing itself.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    etag: str = ""
+
+    @property
+    def state(self) -> str:
+        """The sha256 that names this file in this state, without reading it."""
+        # The canonical JSON of the list, spelled out: a third of the time over 100,000 files.
+        etag = f",{encoder.encode_basestring(self.etag)}" if self.etag else ""
+        return sha256_hex(f"[{encoder.encode_basestring(self.path)},{self.size},{self.mtime_ns}{etag}]".encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +42,21 @@ class Scope:
 EVERYTHING = Scope()
 
 
+class Broken(NamedTuple):
+    """A file that will not become part of a batch as it lies there, and why; ``path`` is fit for a log."""
+
+    path: str
+    reason: str
+
+
+class Listing(NamedTuple):
+    """What one listing found, each by path: data, sentinels and manifests, and what has an impossible name."""
+
+    files: tuple[Seen, ...]
+    markers: tuple[Seen, ...] = ()
+    broken: tuple[Broken, ...] = ()
+
+
 class FileSource(Protocol):
     """A source of files: a mounted folder, an SMB share, or a prefix of a container.
 
@@ -31,6 +67,20 @@ class FileSource(Protocol):
     @property
     def connection(self) -> str:
         """The Airflow connection id that errors name."""
+        ...
+
+    @property
+    def appears_whole(self) -> bool:
+        """Whether a file cannot be seen before its last byte is there; true for block blobs."""
+        ...
+
+    @property
+    def knows_writers(self) -> bool:
+        """Whether :meth:`busy` can ever say so; true for SMB."""
+        ...
+
+    def listing(self, scope: Scope = EVERYTHING, marker: str = "") -> Listing:
+        """Everything in ``scope`` in one pass. What matches the glob ``marker`` is a marker and never data."""
         ...
 
     def scan(self, scope: Scope = EVERYTHING) -> tuple[Seen, ...]:

@@ -1,0 +1,137 @@
+"""The walk through a mounted folder: 100,000 files in about the time that `find` takes."""
+
+from __future__ import annotations
+
+import os
+from operator import itemgetter
+from stat import S_ISREG
+from typing import TYPE_CHECKING
+
+from edgeloop.share.names import matcher, refused, speakable
+from edgeloop.share.source import Broken, Listing, Scope, Seen
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DEEPEST = 64
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+OWN_FOLDER = FOLDER | os.O_NOFOLLOW
+GONE = (FileNotFoundError, NotADirectoryError)
+"""What opening a folder says that is not there, or is a file or a link now."""
+BY_PATH = itemgetter(0)
+
+
+def reached(root: Path, below: str) -> int:
+    """A descriptor of the folder ``below`` in ``root``; ``OSError`` if it is not there or a link leads to it."""
+    at = os.open(root, FOLDER)
+    for part in below.split("/") if below else ():
+        above = at
+        try:
+            at = os.open(part, OWN_FOLDER, dir_fd=above)
+        finally:
+            os.close(above)
+    return at
+
+
+def descended(at: int, below: str) -> int | None:
+    """A descriptor of the folder ``below`` the open folder ``at``, which is closed; None if there is none or a link."""
+    for part in below.split("/") if below else ():
+        above = at
+        try:
+            at = os.open(part, OWN_FOLDER, dir_fd=above)
+        except GONE:
+            return None
+        finally:
+            os.close(above)
+    return at
+
+
+class Walk:
+    """One walk through a folder. Descriptors rather than paths: half the kernel's work, and nobody swaps in a link."""
+
+    def __init__(self, pattern: str, exclude: tuple[str, ...], marker: str) -> None:
+        self.wanted, self.excluded = matcher((pattern,)), matcher(exclude)
+        self.marks = matcher((marker,)) if marker else None
+        self.files: list[Seen] = []
+        self.marked: list[Seen] = []
+        self.broken: list[Broken] = []
+        self.folders = 0
+
+    def progress(self) -> int:
+        """Grows while the walk gets on."""
+        return self.folders + len(self.files)
+
+    def over(self, root: Path, below: str, scope: Scope) -> Listing:
+        """Walk through ``scope`` of the folder ``below`` in ``root``."""
+        top = reached(root, below)
+        try:
+            if scope.folders is None:
+                self._walk(top, "", 0)
+            for folder in scope.folders or ():
+                self._part(top, folder)
+        finally:
+            os.close(top)
+        self.files.sort(key=BY_PATH)
+        return Listing(tuple(self.files), tuple(sorted(self.marked)), tuple(sorted(self.broken)))
+
+    def _part(self, top: int, folder: str) -> None:
+        parts = folder.split("/")
+        if any(self.excluded(part, "/".join(parts[: at + 1])) for at, part in enumerate(parts)):
+            return
+        at = descended(os.dup(top), folder)
+        if at is None:
+            return
+        try:
+            self._walk(at, folder + "/", len(parts))
+        finally:
+            os.close(at)
+
+    def _walk(self, at: int, prefix: str, depth: int) -> None:
+        self.folders += 1
+        marks, excluded, wanted = self.marks, self.excluded, self.wanted
+        inside: list[str] = []
+        with os.scandir(at) as entries:
+            for entry in entries:
+                name = entry.name
+                path = prefix + name
+                try:
+                    if entry.is_dir(follow_symlinks=False):
+                        if not excluded(name, path):
+                            inside.append(name)
+                        continue
+                    if marks is not None and marks(name, path):
+                        into = self.marked
+                    elif wanted(name, path) and not excluded(name, path):
+                        into = self.files
+                    else:
+                        continue
+                    info = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # renamed or removed since it was listed; the next listing shows what became of it
+                if not S_ISREG(info.st_mode):
+                    continue
+                if speakable(name):
+                    into.append(Seen(path, info.st_size, info.st_mtime_ns))
+                else:
+                    self.broken.append(refused(path))
+        for name in inside:
+            self._enter(at, name, prefix + name, depth + 1)
+
+    def _enter(self, above: int, name: str, path: str, depth: int) -> None:
+        if not speakable(name):
+            self.broken.append(refused(path))
+            return
+        if depth > DEEPEST:
+            self.broken.append(Broken(path, f"lies more than {DEEPEST} folders deep"))
+            return
+        try:
+            at = os.open(name, OWN_FOLDER, dir_fd=above)
+        except GONE:
+            return
+        except PermissionError:
+            self.broken.append(Broken(path, "is a folder that this worker's user may not list"))
+            return
+        try:
+            self._walk(at, path + "/", depth)
+        finally:
+            os.close(at)
