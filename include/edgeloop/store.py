@@ -54,6 +54,10 @@ class Objects(Protocol):
         """Everything below a prefix, by name."""
         ...
 
+    def delete(self, name: str) -> None:
+        """Remove it; that it is not there is no error."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:

@@ -46,7 +46,17 @@ def _folder(conn_id: str, connection: Connection) -> Path:
 
 def blob_account(conn_id: str) -> BlobAccount:
     """The storage account behind a ``wasb`` connection with a connection string."""
-    extra = BaseHook.get_connection(conn_id).extra_dejson
+    return account_of(conn_id, BaseHook.get_connection(conn_id))
+
+
+async def blob_account_async(conn_id: str) -> BlobAccount:
+    """As :func:`blob_account`, for triggers: the synchronous look-up can deadlock their event loop."""
+    return account_of(conn_id, await BaseHook.aget_connection(conn_id))
+
+
+def account_of(conn_id: str, connection: Connection) -> BlobAccount:
+    """The storage account that a connection names, asking nobody."""
+    extra = connection.extra_dejson
     if not extra.get("connection_string"):
         raise _incomplete(conn_id, "extra.connection_string of the storage account")
     return BlobAccount(
@@ -157,12 +167,7 @@ async def desk_async(pipeline: str) -> Desk:
     """As :func:`desk`, for triggers; the connection is awaited, blocking reads run in a thread."""
     snapshot = (await asyncio.to_thread(catalog.load)).find(pipeline)
     storage = snapshot.spec.storage
-    extra = (await BaseHook.aget_connection(storage.connection)).extra_dejson
-    account = BlobAccount(
-        connection=storage.connection,
-        connection_string=extra["connection_string"],
-        api_version=extra.get("api_version", ""),
-    )
+    account = await blob_account_async(storage.connection)
 
     def opened() -> Desk:
         blobs = account.container(storage.container)

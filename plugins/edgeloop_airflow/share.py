@@ -1,20 +1,25 @@
-"""Intake: the watcher that nudges, and the task that claims whatever is due and mints a partition per batch."""
+"""Intake: the watcher that nudges, and the tasks that claim whatever is due and tell what cannot be claimed."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from edgeloop.share import Claim, Claims, Folder, rule_of, watch
-from edgeloop.share.settle import Watched, next_look, observe, settled
+from edgeloop.errors import IntegrityError
+from edgeloop.share import Claim, Claims, Folder, broken
+from edgeloop.share.cursor import full_sweep_is_due, recent, scope_of_sweep
+from edgeloop.share.watch import Watch, policy_of
 from edgeloop_airflow import hooks
+from edgeloop_airflow.discreet import discreet
 from edgeloop_airflow.emission import fate_of, holder
+from edgeloop_airflow.sources import source_of, source_of_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -22,8 +27,9 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from edgeloop.pipeline import Source
-    from edgeloop.share import Seen
+    from edgeloop.pipeline import Source, Storage
+    from edgeloop.share import Intake, Seen
+    from edgeloop.share.source import Broken, FileSource, Scope
 
 REREAD_SECONDS = 30.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
@@ -37,79 +43,138 @@ def folder_of(source: Source, root: Path) -> Folder:
 
 
 class ClaimBatchesOperator(BaseOperator):
-    """Claims every settled file that no batch has taken and mints one partition per batch on its outlets.
+    """Claims every complete file that no batch has taken and mints one partition per batch on its outlets.
 
     What woke the run does not matter: everything due is claimed, and what a run that died left unannounced is
-    announced. Returns the ids of the batches. Skipped when nothing is due.
+    announced. With ``source.partitions`` it looks at the recent date folders, and at all of them when a full sweep is
+    due. Returns the ids of the batches. Skipped when nothing is due.
 
     Args:
         pipeline: The pipeline's name.
-        force: A reason to claim every group as it stands, reading every file again, and to announce every batch of it
-            that has no certificate.
+        force: A reason to claim every group as it lies there, reading every file again, and to announce every batch of
+            it that has no certificate.
+        full: Whether to look at every folder (a template may give the word ``true``).
     """
 
-    template_fields: Sequence[str] = ("force",)
+    template_fields: Sequence[str] = ("force", "full")
 
-    def __init__(self, *, pipeline: str, force: str = "", **kwargs: Any) -> None:
+    def __init__(self, *, pipeline: str, force: str = "", full: bool | str = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.pipeline = pipeline
         self.force = force
+        self.full = full
 
+    @discreet
     def execute(self, context: Context) -> list[str]:
         """Watch, claim, and mint; raises ``UnreachableError`` naming the connection that did not answer."""
         desk = hooks.desk(self.pipeline)
-        source = desk.snapshot.spec.source
-        folder = folder_of(source, hooks.share_folder(source.connection))
-        ready, waiting = watch(folder, rule_of(source))
-        claim = Claim(desk.snapshot, folder, desk.store, run=holder(context), fate=fate_of(context), force=self.force)
-        intake = claim.take(ready, waiting=len(waiting))
+        spec, began = desk.snapshot.spec, datetime.now(UTC)
+        source = source_of(spec.source)
+        claim = Claim(desk.snapshot, source, desk.store, run=holder(context), fate=fate_of(context), force=self.force)
+        state = claim.journal.read()
+        asked = bool(self.force) or str(self.full).lower() == "true"
+        full = asked or full_sweep_is_due(spec.source, spec.schedules.full_sweep, state.swept_at, began)
+        scope = scope_of_sweep(spec.source, state.newest_day, began, full=full)
+        if spec.source.partitions:
+            self.log.info("Looking at %s", "every folder" if full else f"{len(scope.folders or ())} recent folders")
+        watch = Watch(source, policy_of(spec.source), scope, claimed=claim.claimed, digest=claim.digest)
+        look = watch.wait()
+        intake = claim.take(look.ready, waiting=len(look.waiting), swept_at=began.isoformat() if full else "")
+        self._tell(intake)
+        self._note([one for one in look.broken if not _was_cleared_away(one, claim, source)], scope, desk)
+        if not intake.emit:
+            raise AirflowSkipException(
+                f"Nothing is due: {intake.files} complete files are claimed, {intake.unsettled} are not complete."
+            )
+        for outlet in self.outlets:
+            context["outlet_events"][outlet].add_partitions([batch.key for batch in intake.emit])
+        return [batch.id for batch in intake.emit]
+
+    def _tell(self, intake: Intake) -> None:
         self.log.info(
-            "%d settled files, %d still written to, %d changed while read; %d batches to announce, %d announced before",
+            "%d complete files, %d not complete, %d changed while read; %d batches to announce, %d announced before",
             intake.files, intake.unsettled, intake.changed, len(intake.emit), intake.found,
         )  # fmt: skip
+        if intake.kept:
+            self.log.info("%d files of these batches were claimed before and not looked at or gone now", intake.kept)
         if intake.ungrouped:
             self.log.warning(
                 "%d files match source.pattern but not source.group and belong to no batch; "
                 "rename them, exclude them, or widen source.group.",
                 intake.ungrouped,
             )
-        if not intake.emit:
-            raise AirflowSkipException(
-                f"Nothing is due: {intake.files} settled files are claimed, {intake.unsettled} are still written to."
-            )
         for batch in intake.emit:
             self.log.info("Batch %s: %d files, configuration %s", batch.key, len(batch.files), batch.config[:16])
-        for outlet in self.outlets:
-            context["outlet_events"][outlet].add_partitions([batch.key for batch in intake.emit])
-        return [batch.id for batch in intake.emit]
+
+    def _note(self, found: list[Broken], scope: Scope, desk: hooks.Desk) -> None:
+        before = broken.read(desk.blobs)
+        troubles = broken.noted(before, found, scope, datetime.now(UTC))
+        for one in troubles:
+            self.log.warning("Not claimed: %s. Remedy: %s.", one, broken.REMEDY)
+        if troubles != before:
+            broken.write(desk.blobs, troubles)
+
+
+def _was_cleared_away(one: Broken, claim: Claim, source: FileSource) -> bool:
+    """Whether a manifest names a file that was claimed and then removed by its producer, as is its right."""
+    return claim.journal.state.marks.knows(one.path) and source.look(one.path) is None
+
+
+class BrokenDeliveryError(IntegrityError, AirflowFailException):
+    """Files that no batch can take as they lie there; told at once, because a retry finds the same."""
+
+
+class CheckDeliveriesOperator(BaseOperator):
+    """Fails while something on the source has been broken for longer than a delivery takes.
+
+    A task of its own: what is good was claimed and announced before, which a failing task would not do.
+    """
+
+    def __init__(self, *, pipeline: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.pipeline = pipeline
+
+    @discreet
+    def execute(self, context: Context) -> None:  # noqa: ARG002 - Airflow's signature
+        """Read the report of the claim; raises ``BrokenDeliveryError`` naming each file and its reason."""
+        troubles = broken.read(hooks.desk(self.pipeline).blobs)
+        lasting = [one for one in troubles if one.lasts(datetime.now(UTC))]
+        if lasting:
+            raise BrokenDeliveryError(
+                f"{len(lasting)} files of {self.pipeline} cannot be claimed as they lie there:\n"
+                + "\n".join(f"  {one}" for one in lasting),
+                left="the files as they are; everything that is good was claimed",
+                next=f"For each: {broken.REMEDY}. The next sweep looks again; nothing needs to be cleared.",
+            )
+        self.log.info("%d files are broken, none for longer than %s", len(troubles), broken.GRACE)
 
 
 @dataclass(slots=True, kw_only=True)
-class Look:
-    """What the watcher looks at, resolved anew now and then so that an edited pipeline.yaml needs no restart."""
+class Eye:
+    """What the watcher looks with, made anew now and then so that an edited pipeline.yaml needs no restart."""
 
-    folder: Folder
-    source: Source
+    watch: Watch
     claims: Claims
+    section: Source
+    storage: Storage
     read_at: float
-    watched: dict[str, Watched] = field(default_factory=dict)
 
     def unclaimed(self) -> tuple[Seen, ...]:
-        """List the folder once more; the settled files that no batch has taken. Blocks: for a thread."""
-        self.watched = observe(self.watched, self.folder.scan(), time.time_ns())
-        return self.claims.unclaimed(settled(self.watched, rule_of(self.source)))
+        """Look at the source once more; the complete files that no batch has taken. Blocks: for a thread."""
+        return self.claims.unclaimed(self.watch.look().ready)
 
-    def pause(self) -> float:
-        """Seconds until the next listing: a poll, or less when a file settles before that."""
-        return next_look(self.watched, rule_of(self.source), time.time_ns())
+    def settle_scope(self) -> None:
+        """Look at the recent folders only; blocks: for a thread."""
+        state = self.claims.journal.read()
+        self.watch.scope = recent(self.section, state.newest_day, datetime.now(UTC))
 
 
 class ArrivalTrigger(BaseEventTrigger):
-    """Nudges intake when files have settled on a pipeline's share that no batch has taken.
+    """Nudges intake when files that no batch has taken are complete on a pipeline's source.
 
     One event for everything that is due, with counts; never a work list, because Airflow 3.3.2 strands events that
     arrive in a burst. The same files are announced again after ``reemit_after`` seconds while nobody claimed them. An
-    unreachable share or account is logged, and asked again after a pause that grows to a minute.
+    unreachable source or account is logged, and asked again after a pause that grows to a minute.
 
     Args:
         pipeline: The pipeline's name.
@@ -130,43 +195,45 @@ class ArrivalTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch for ever."""
-        look: Look | None = None
-        told: dict[str, float] = {}
+        eye: Eye | None = None
+        told: dict[Seen, float] = {}
         trouble = 0
         while True:
             try:
-                look = await self._refreshed(look)
-                due = await asyncio.to_thread(look.unclaimed)
+                eye = await self._refreshed(eye)
+                due = await asyncio.to_thread(eye.unclaimed)
             except Exception as error:  # noqa: BLE001 - a watcher that raises is dead until the triggerer restarts
                 trouble += 1
                 pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(trouble, 10))
                 self.log.warning("Arrivals of %s are not watched, next try in %.0f s: %s", self.pipeline, pause, error)
-                look = None
+                eye = None
                 await asyncio.sleep(pause)
                 continue
             if trouble:
                 self.log.info("Arrivals of %s are watched again after %d failed tries", self.pipeline, trouble)
                 trouble = 0
             now = time.monotonic()
-            told = {one.state: told[one.state] for one in due if one.state in told}
-            if any(now - told.get(one.state, -self.reemit_after) >= self.reemit_after for one in due):
-                told = {one.state: now for one in due}
-                self.log.info("%d settled files of %s are unclaimed", len(due), self.pipeline)
+            told = {one: told[one] for one in due if one in told}
+            if any(now - told.get(one, -self.reemit_after) >= self.reemit_after for one in due):
+                told = dict.fromkeys(due, now)
+                self.log.info("%d complete files of %s are unclaimed", len(due), self.pipeline)
                 size = sum(one.size for one in due)
                 yield TriggerEvent({"pipeline": self.pipeline, "files": len(due), "bytes": size})
-            await asyncio.sleep(look.pause())
+            await asyncio.sleep(eye.watch.pause())
 
-    async def _refreshed(self, look: Look | None) -> Look:
-        if look is not None and time.monotonic() - look.read_at < REREAD_SECONDS:
-            return look
+    async def _refreshed(self, eye: Eye | None) -> Eye:
+        if eye is not None and time.monotonic() - eye.read_at < REREAD_SECONDS:
+            return eye
         desk = await hooks.desk_async(self.pipeline)
-        source = desk.snapshot.spec.source
-        folder = folder_of(source, await hooks.share_folder_async(source.connection))
+        spec = desk.snapshot.spec
+        source = await source_of_async(spec.source)
         # What was seen and what is known to be claimed stays: settling must not start anew with every reading.
-        return Look(
-            folder=folder,
-            source=source,
-            claims=Claims(desk.store) if look is None else look.claims,
-            read_at=time.monotonic(),
-            watched={} if look is None else look.watched,
-        )
+        claims = eye.claims if eye and eye.storage == spec.storage else Claims(desk.store)
+        if eye is not None and eye.section == spec.source:
+            watch = eye.watch
+            watch.source, watch.claimed = source, claims.claimed
+        else:
+            watch = Watch(source, policy_of(spec.source), claimed=claims.claimed)
+        fresh = Eye(watch=watch, claims=claims, section=spec.source, storage=spec.storage, read_at=time.monotonic())
+        await asyncio.to_thread(fresh.settle_scope)
+        return fresh

@@ -12,11 +12,11 @@ import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
 from edgeloop import catalog
-from edgeloop.azure.blob import BlobAccount
+from edgeloop.azure.blob import BlobAccount, BlobContainer
 from edgeloop.errors import UnreachableError
 from edgeloop.records import Batch, Certificate
 from edgeloop.share import Folder
-from edgeloop.store import Store
+from edgeloop.share.journal import Journal
 from edgeloop_airflow.assets import Assets
 from edgeloop_airflow.emission import fate_of, holder
 from edgeloop_airflow.share import ArrivalTrigger, ClaimBatchesOperator
@@ -54,7 +54,7 @@ def test_nothing_due_is_skipped_with_the_reason(floor: Floor, emitted: Any) -> N
     floor.month("north", "2014-01")
     claim(floor)
     floor.states["tiny_power_intake", "claim", "run-1"] = "success"
-    with pytest.raises(AirflowSkipException, match="Nothing is due: 1 settled files are claimed"):
+    with pytest.raises(AirflowSkipException, match="Nothing is due: 1 complete files are claimed"):
         claim(floor, "run-2")
 
 
@@ -279,7 +279,7 @@ def test_the_watcher_never_blocks_the_loop(floor: Floor, monkeypatch: pytest.Mon
     async def script(after: Next) -> None:
         assert await after() is not None
 
-    for owner, name in ((Folder, "scan"), (Store, "fixed"), (Store, "keys"), (BlobAccount, "container")):
+    for owner, name in ((Folder, "listing"), (Journal, "read"), (BlobContainer, "get"), (BlobAccount, "container")):
         monkeypatch.setattr(owner, name, told(name, getattr(owner, name)))
     monkeypatch.setattr(catalog, "load", told("load", catalog.load))
     watching(floor, script)

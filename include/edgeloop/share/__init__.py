@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from edgeloop.share.claim import Claim, Claims, Intake, group_of, rule_of, watch
+from edgeloop.share.claim import Claim, Claims, Intake
 from edgeloop.share.emission import Emissions, Fate, Right
-from edgeloop.share.scan import Folder, Seen
+from edgeloop.share.grouping import group_of
+from edgeloop.share.scan import Folder
+from edgeloop.share.source import Seen
 
-__all__ = ["Claim", "Claims", "Emissions", "Fate", "Folder", "Intake", "Right", "Seen", "group_of", "rule_of", "watch"]
+__all__ = ["Claim", "Claims", "Emissions", "Fate", "Folder", "Intake", "Right", "Seen", "group_of"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edgeloop.records import Batch, Certificate
-from edgeloop.share import Claim, Claims, Emissions, Fate, Folder, Intake, Right, group_of, rule_of, watch
+from edgeloop.share import Claim, Claims, Emissions, Fate, Folder, Intake, Right, group_of
 
 if TYPE_CHECKING:
     from edgeloop.catalog import Snapshot
@@ -148,7 +148,7 @@ def test_force_claims_and_mints_again(claim: Callable[..., Intake], drop: Drop, 
     assert keys(claim("run 2", force="the run was marked success by hand")) == [first.key]
 
 
-WRITES = ("configs/", "keys/hashed/", "records/batch/", "keys/claims/", "keys/claimed/")
+WRITES = ("configs/", "records/batch/", "ledgers/claims/", "keys/claims/")
 
 
 @pytest.mark.fault
@@ -224,35 +224,18 @@ def test_a_file_rewritten_while_it_is_claimed_waits_for_the_next_run(
     assert [file.path for file in second.files] == ["north_2014-01.csv", "south_2014-01.csv"]
 
 
-def test_watching_ends_when_everything_is_settled(snapshot: Snapshot, folder: Folder, drop: Drop) -> None:
-    """Looks go on while a file grows, for as long as one that was just finished needs, and no longer."""
-    drop("north_2014-01.csv", "x")
-    now = [10**18]
-    log: list[float] = []
-
-    def sleep(seconds: float) -> None:
-        log.append(seconds)
-        now[0] += round(seconds * 1e9)
-        drop("south_2014-01.csv", "x" * len(log))
-
-    ready, waiting = watch(folder, rule_of(snapshot.spec.source), clock=lambda: now[0], sleep=sleep)
-    assert [one.path for one in ready] == ["north_2014-01.csv"]
-    assert [one.path for one in waiting] == ["south_2014-01.csv"]
-    assert sum(log) < 1.0
-
-
 def test_unclaimed_files_are_told_apart(claim: Callable[..., Intake], drop: Drop, folder: Folder, store: Store) -> None:
-    """What is claimed is known, also when there are too many to ask for one by one."""
+    """What is claimed is known, to a watcher that starts and to one that was there; what changes is due again."""
     for number in range(3):
         drop(f"north{number}_2014-01.csv")
+    watching = Claims(store)
+    assert len(watching.unclaimed(folder.scan())) == 3
     claim()
+    assert watching.unclaimed(folder.scan()) == ()
     late = drop("late_2014-01.csv")
-    assert [one.path for one in Claims(store).unclaimed(folder.scan())] == [late.name]
-    for number in range(40):
-        drop(f"more{number:02d}_2014-01.csv")
-    claims = Claims(store)
-    assert len(claims.unclaimed(folder.scan())) == 41
-    assert len(claims.known) == 3
+    changed = drop("north1_2014-01.csv", "more")
+    for one in (watching, Claims(store)):
+        assert [seen.path for seen in one.unclaimed(folder.scan())] == [late.name, changed.name]
 
 
 def test_a_right_passes_on_only_from_the_dead(store: Store) -> None:
