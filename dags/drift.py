@@ -35,7 +35,9 @@ Finds intervals of **{pipeline}** whose labels are complete but that were never 
 The store did not answer. Nothing is lost: the next sweep looks at everything again.
 
 ### Rerun
-Safe at any time: `airflow dags trigger {dag}`.
+Safe at any time: `airflow dags trigger {dag}`. What failed on some days: `airflow backfill create --dag-id {dag}
+--from-date 2014-12-01 --to-date 2014-12-02 --reprocess-behavior failed`. A backfilled run looks at the intervals that
+ended within its data interval; it judges and asks for no retraining, which the next night's run does.
 """
 
 
@@ -61,7 +63,9 @@ def build_sweep(spec: Pipeline) -> DAG:
         max_active_runs=1,
         **settings(spec, "drift_sweep", Tag.DRIFT, runbook=SWEEP_RUNBOOK),
     ) as dag:
-        SweepIntervalsOperator(task_id="find_unjudged", pipeline=spec.name, outlets=[Assets(spec.name).labels])
+        SweepIntervalsOperator(
+            task_id="find_unjudged", pipeline=spec.name, force=FORCE, outlets=[Assets(spec.name).labels]
+        )
     return dag
 
 

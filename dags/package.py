@@ -25,7 +25,8 @@ It was not pushed, and the devices serve what they served. `push` failed: the lo
 
 ### Rerun
 `airflow dags clear {dag} --partition-key KEY --only-failed -y`. The same model on the same base is the same image: what
-is built, proven or pushed already is found. To build and prove anew, trigger with `{{"force": "why"}}`.
+is built, proven or pushed already is found. To build, prove and push anew, trigger with
+`{{"force": "why"}}`; a run that was triggered by hand starts no rollout, unless with `{{"promote": "why"}}`.
 """
 
 
@@ -35,7 +36,7 @@ def build(spec: Pipeline) -> DAG:
     with DAG(
         schedule=PartitionedAssetTimetable(assets=assets.model),
         max_active_runs=1,
-        **settings(spec, "package", Tag.PACKAGE, runbook=RUNBOOK),
+        **settings(spec, "package", Tag.PACKAGE, runbook=RUNBOOK, promote=True),
     ) as dag:
         image = BuildImageOperator(task_id="build", pipeline=spec.name, force=FORCE)
         prove = ProveImageOperator(task_id="prove", pipeline=spec.name, force=FORCE)

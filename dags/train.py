@@ -26,8 +26,9 @@ with no network, and registers the model. It becomes a candidate only if it beat
 try attaches to it. The same data, code, image and parameters are never trained twice.
 
 ### Rerun
-`airflow dags clear {dag} --partition-key KEY --only-failed -y`. To train anew on the same data, trigger with
-`{{"force": "why"}}`. Marking the task failed, or clearing it, stops the container on the VM.
+`airflow dags clear {dag} --partition-key KEY --only-failed -y`. To choose the data and train anew, trigger
+with `{{"force": "why"}}`. A model of a run that was triggered by hand is registered and goes no further, unless
+triggered with `{{"promote": "why"}}`. Marking the task failed, or clearing it, stops the container on the VM.
 """
 
 
@@ -37,14 +38,14 @@ def build(spec: Pipeline) -> DAG:
     with DAG(
         schedule=PartitionedAssetTimetable(assets=assets.dataset | assets.retrain),
         max_active_runs=1,
-        **settings(spec, "train", Tag.TRAIN, runbook=RUNBOOK),
+        **settings(spec, "train", Tag.TRAIN, runbook=RUNBOOK, promote=True),
     ) as dag:
         dataset = FixDatasetOperator(task_id="fix_dataset", pipeline=spec.name, force=FORCE)
-        compute = AttachComputeOperator(task_id="attach_compute", pipeline=spec.name)
+        compute = AttachComputeOperator(task_id="attach_compute", pipeline=spec.name, force=FORCE)
         train = TrainOnVMOperator(
             task_id="train", pipeline=spec.name, force=FORCE, execution_timeout=timedelta(minutes=15)
         )
-        register = RegisterModelOperator(task_id="register", pipeline=spec.name, force=FORCE, outlets=[assets.model])
+        register = RegisterModelOperator(task_id="register", pipeline=spec.name, outlets=[assets.model])
         dataset >> compute >> train >> register
     return dag
 

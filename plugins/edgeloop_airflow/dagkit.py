@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG, ExceptionRetryPolicy, Param, RetryAction, RetryRule, get_parsing_context
 
 from edgeloop import catalog
+from edgeloop.origin import PROMOTE
 from edgeloop_airflow.assets import dag_id
 from edgeloop_airflow.tags import Tag, pipeline_tag
 
@@ -42,6 +43,13 @@ FINAL = ExceptionRetryPolicy(
 FORCE = "{{ params.force }}"
 """Templated into every stage operator: a non-empty reason redoes what an earlier run finished."""
 
+PROMOTE_FIELD = Param(
+    "",
+    type="string",
+    title="Promote",
+    description="Why the model of this run may go to the devices; empty registers it and leaves it there.",
+)
+
 
 def each(stage: str, build: Callable[[Pipeline], DAG]) -> dict[str, DAG]:
     """The DAGs of a stage, by id; at task start only the DAG that the task belongs to.
@@ -61,8 +69,10 @@ def each(stage: str, build: Callable[[Pipeline], DAG]) -> dict[str, DAG]:
     return dags
 
 
-def settings(spec: Pipeline, stage: str, tag: Tag, *, runbook: str, more_tags: tuple[Tag, ...] = ()) -> dict[str, Any]:
-    """The arguments every stage's DAG has in common.
+def settings(
+    spec: Pipeline, stage: str, tag: Tag, *, runbook: str, more_tags: tuple[Tag, ...] = (), promote: bool = False
+) -> dict[str, Any]:
+    """The arguments every stage's DAG has in common; with ``promote`` its form asks whether a model may go out.
 
     Retries are on every task: Airflow 3.3.2 marks some tasks failed that resume within seconds of parking.
     """
@@ -90,5 +100,6 @@ def settings(spec: Pipeline, stage: str, tag: Tag, *, runbook: str, more_tags: t
                 title="Force",
                 description="Why a finished result should be made again; empty uses what is there.",
             )
-        },
+        }
+        | ({PROMOTE: PROMOTE_FIELD} if promote else {}),
     }

@@ -10,10 +10,14 @@ from airflow.sdk.exceptions import AirflowSkipException
 from edgeloop import registry
 from edgeloop.drift import interval
 from edgeloop.drift.interval import Bench
-from edgeloop.drift.retrain import refusal, request_key
+from edgeloop.drift.labels import ended_within
+from edgeloop.drift.retrain import refusal, request_key, unasked
 from edgeloop.errors import ConfigurationError
+from edgeloop.origin import BACKFILL
 from edgeloop.records import DriftVerdict
 from edgeloop_airflow import hooks
+from edgeloop_airflow.discreet import discreet
+from edgeloop_airflow.origin import origin, send
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,9 +57,9 @@ class JudgeIntervalOperator(BaseOperator):
         self.interval = interval
         self.force = force
 
+    @discreet
     def execute(self, context: Context) -> str:
         """Find the verdict, or join, count, judge and store it."""
-        del context
         at = bench(self.pipeline)
         champion = registry.champion(at.store)
         if champion is None:
@@ -71,7 +75,7 @@ class JudgeIntervalOperator(BaseOperator):
             ground.key, len(ground.logs), seen.lines, seen.malformed, seen.repeated,
             len(ground.certificates), seen.ambiguous,
         )  # fmt: skip
-        verdict = interval.settle(at, ground, seen, champion, force=self.force)
+        verdict = interval.settle(at, ground, seen, champion, force=self.force, origin=origin(context).kind)
         self.log.info("Verdict %s on model %s: %s (%s)", verdict.id, verdict.model, verdict.verdict, verdict.reason)
         return verdict.id
 
@@ -114,36 +118,48 @@ class RequestRetrainOperator(BaseOperator):
         self.verdict = verdict
         self.force = force
 
+    @discreet
     def execute(self, context: Context) -> str:
         """Mint ``drift-<verdict id, 16 digits>`` on every outlet, or raise ``AirflowSkipException``."""
         store = hooks.desk(self.pipeline).store
         verdict = store.get(DriftVerdict, self.verdict)
-        reason = refusal(store, verdict)
+        reason = refusal(store, verdict) or unasked(origin(context))
         if reason and not self.force:
             raise AirflowSkipException(f"No retraining: {reason}.")
         key = request_key(verdict)
         self.log.info("Retraining %s: %s%s", key, verdict.reason, f" (forced: {self.force})" if self.force else "")
-        for outlet in self.outlets:
-            context["outlet_events"][outlet].add_partitions([key])
+        send(context, self.outlets, [key])
         return key
 
 
 class SweepIntervalsOperator(BaseOperator):
     """Announces again the intervals that are complete and predicted in, but have no verdict on their present labels.
 
-    Returns their keys. Finds what a lost event, late prediction logs or a failed candidate left behind.
+    Args:
+        pipeline: The pipeline's name.
+        force: A reason to announce those that were judged too.
+
+    Returns their keys. Finds what a lost event, late prediction logs or a failed candidate left behind. A backfilled
+    run looks at the intervals of event time that ended within its data interval, any other at all.
     """
 
-    def __init__(self, *, pipeline: str, **kwargs: Any) -> None:
+    template_fields: Sequence[str] = ("force",)
+
+    def __init__(self, *, pipeline: str, force: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.pipeline = pipeline
+        self.force = force
 
+    @discreet
     def execute(self, context: Context) -> list[str]:
         """Mint the interval partitions on every outlet, or raise ``AirflowSkipException``."""
-        due = interval.unjudged(bench(self.pipeline))
+        due, where = interval.unjudged(bench(self.pipeline), force=bool(self.force)), ""
+        if origin(context).kind == BACKFILL:
+            start, end = context["data_interval_start"], context["data_interval_end"]
+            due, where = ended_within(due, start, end), f" that ended from {start.isoformat()} to {end.isoformat()}"
         if not due:
-            raise AirflowSkipException("Every complete interval is judged.")
-        self.log.info("%d intervals are not judged yet: %s", len(due), ", ".join(due))
-        for outlet in self.outlets:
-            context["outlet_events"][outlet].add_partitions(due)
+            raise AirflowSkipException(f"Every complete interval{where} is judged.")
+        what = f"are announced again ({self.force})" if self.force else "are not judged yet"
+        self.log.info("%d intervals%s %s: %s", len(due), where, what, ", ".join(due))
+        send(context, self.outlets, due)
         return due

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
+import edgeloop
 from edgeloop.errors import ConfigurationError, ConflictError, NotFoundError
 from edgeloop.packaging import build, golden, proof, push
 from edgeloop.records import ModelImage, ModelVersion, TrainingRun
 from edgeloop_airflow import hooks
+from edgeloop_airflow.origin import origin, send
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,8 +51,9 @@ class Bench:
 
     @property
     def proof_key(self) -> str:
-        """A proof is of the very bytes that were run."""
-        return f"{self.image.id[:32]}-{self.built.engine_id.removeprefix('sha256:')[:32]}"
+        """A proof is of the very bytes that were run, by the library that ran them: a later one may ask for more."""
+        engine_id = self.built.engine_id.removeprefix("sha256:")
+        return f"{self.image.id[:32]}-{engine_id[:32]}-{edgeloop.__version__}"
 
 
 class _PackagingOperator(BaseOperator):
@@ -152,11 +155,11 @@ class PushImageOperator(_PackagingOperator):
     def execute(self, context: Context) -> str:
         """Push it, or find it in the registry; skips if its model is champion already."""
         with self.bench(context) as bench:
-            stored = self._push(bench)
+            stored = self._push(bench, origin(context).kind)
         self._announce(context, bench, stored)
         return stored.id
 
-    def _push(self, bench: Bench) -> ModelImage:
+    def _push(self, bench: Bench, why: str) -> ModelImage:
         from edgeloop.containers.registry import Registry
 
         store, spec = bench.desk.store, bench.desk.snapshot.spec
@@ -168,7 +171,7 @@ class PushImageOperator(_PackagingOperator):
                 next="Clear the prove task of this run.",
             )
         registry = Registry(hooks.registry_endpoint(spec.image.registry))
-        pushed = push.ensure(bench.engine, registry, bench.built.name, bench.built.engine_id)
+        pushed = push.ensure(bench.engine, registry, bench.built.name, bench.built.engine_id, force=bool(self.force))
         self.log.info(
             "%s %s, %d bytes, started in %s s when proven",
             "Found" if pushed.found else "Pushed",
@@ -177,7 +180,7 @@ class PushImageOperator(_PackagingOperator):
             json.loads(proven)["start_seconds"],
         )
         record = replace(
-            bench.image,
+            bench.image, origin=why,
             reference=pushed.reference, digest=pushed.digest, golden=bench.golden_blob, proof=proven,
         )  # fmt: skip
         stored = store.put(record)
@@ -193,10 +196,14 @@ class PushImageOperator(_PackagingOperator):
         from edgeloop import registry
         from edgeloop.rollout.plan import Step
 
+        why, key = origin(context), Step(image=stored.key, ring=0).key
         champion = registry.champion(bench.desk.store)
-        if champion is not None and champion.id == stored.model and not self.force:
+        if champion is not None and champion.id == stored.model and not why.promote:
             raise AirflowSkipException(f"Model version {champion.version} is champion already; its rollout is done.")
-        key = Step(image=stored.key, ring=0).key
-        for asset in self.outlets:
-            context["outlet_events"][asset].add_partitions([key])
+        if not why.may_go_out:
+            raise AirflowSkipException(
+                f"Image {stored.key} is pushed; a {why.kind} starts no rollout by itself. To start it, trigger this "
+                f"DAG with the same partition key and a reason as 'promote', or the rollout DAG with key {key}."
+            )
+        send(context, self.outlets, [key], why)
         self.log.info("Ring 0 may start: partition %s", key)

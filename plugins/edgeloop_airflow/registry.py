@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -12,12 +13,15 @@ from edgeloop import registry
 from edgeloop.errors import IntegrityError, NotFoundError
 from edgeloop.records import Dataset, ModelVersion, TrainingRun, sha256_hex
 from edgeloop_airflow import hooks
+from edgeloop_airflow.discreet import discreet
+from edgeloop_airflow.origin import origin, send
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from airflow.sdk import Context
 
+    from edgeloop.origin import Origin
     from edgeloop_airflow.hooks import Desk
 
 MODEL = "model.onnx"
@@ -29,27 +33,29 @@ class RegisterModelOperator(BaseOperator):
     Args:
         pipeline: The pipeline's name.
         training_run: Id of the finished training; by default what the task ``train`` returned.
-        force: A reason to send the model on although it is no better, was rejected or quarantined; written down.
+        promote: A reason to send the model on although it is no better, older, made by a rerun or backfill, rejected or
+            quarantined; written down. By default what the run's conf says, or the run that set this one off.
 
     Returns the model's id. Emits its partition on every outlet only if it became the candidate (or is it already);
     otherwise the task is skipped with the numbers. The version is registered in any case.
     """
 
-    template_fields: Sequence[str] = ("training_run", "force")
+    template_fields: Sequence[str] = ("training_run", "promote")
 
     def __init__(
         self,
         *,
         pipeline: str,
         training_run: str = "{{ ti.xcom_pull(task_ids='train') }}",
-        force: str = "",
+        promote: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.pipeline = pipeline
         self.training_run = training_run
-        self.force = force
+        self.promote = promote
 
+    @discreet
     def execute(self, context: Context) -> str:
         """Register, compare, nominate; raises ``AirflowSkipException`` when the champion stays."""
         desk = hooks.desk(self.pipeline)
@@ -57,15 +63,18 @@ class RegisterModelOperator(BaseOperator):
         desk = desk.at(run.config)
         champion = registry.champion(desk.store)
         model = self._register(desk, run)
-        metrics = json.loads(run.metrics)
-        decision = decide(model, run, metrics, champion, desk.snapshot.spec.registry.minimum_gain)
+        why = self._why(context)
+        decision = decide(model, run, champion, desk.snapshot.spec.registry.minimum_gain, why)
         self.log.info("Version %d (%s) of training run %s: %s", model.version, model.id, run.id, decision.reason)
-        if not (decision.better or self.force):
+        if not decision.better:
             raise AirflowSkipException(f"Version {model.version} is registered but goes no further: {decision.reason}.")
-        self._nominate(desk, model, decision.reason, run.id)
-        for outlet in self.outlets:
-            context["outlet_events"][outlet].add_partitions([model.key])
+        self._nominate(desk, model, decision.reason, run.id, why.promote)
+        send(context, self.outlets, [model.key], why)
         return model.id
+
+    def _why(self, context: Context) -> Origin:
+        found = origin(context)
+        return replace(found, promote=self.promote) if self.promote else found
 
     def _register(self, desk: Desk, run: TrainingRun) -> ModelVersion:
         file = next((one for one in run.outputs if one.path.rsplit("/", 1)[-1] == MODEL), None)
@@ -95,24 +104,35 @@ class RegisterModelOperator(BaseOperator):
             by=self.dag_id,
         )
 
-    def _nominate(self, desk: Desk, model: ModelVersion, why: str, evidence: str) -> None:
+    def _nominate(self, desk: Desk, model: ModelVersion, why: str, evidence: str, promote: str) -> None:
         now = registry.current(desk.store)
-        if model.id in now.rejected | now.quarantined and not self.force:
+        if model.id in now.rejected | now.quarantined and not promote:
             raise AirflowSkipException(
                 f"Version {model.version} is registered but was rejected or quarantined before; "
-                "run the task with 'force' set to the reason why it may go out after all."
+                "trigger the DAG with the same partition key and 'promote' set to why it may go out after all."
             )
-        registry.nominate(desk.store, model, by=self.dag_id, why=why, evidence=evidence, force=self.force)
+        registry.nominate(desk.store, model, by=self.dag_id, why=why, evidence=evidence, force=promote)
 
 
 def decide(
     model: ModelVersion,
     run: TrainingRun,
-    metrics: Mapping[str, Any],
     champion: ModelVersion | None,
     minimum_gain: float,
+    why: Origin,
 ) -> registry.Decision:
-    """Whether ``model`` may become the candidate: a fair comparison that it wins, and no older than the champion."""
+    """Whether ``model`` may become the candidate: of a run that may send it, and the winner of a fair comparison."""
+    allowed = registry.may_go_out(model, champion, why)
+    if not allowed.better:
+        return allowed
+    compared = _compared(model, run, champion, minimum_gain)
+    return replace(compared, better=True) if why.promote else compared
+
+
+def _compared(
+    model: ModelVersion, run: TrainingRun, champion: ModelVersion | None, minimum_gain: float
+) -> registry.Decision:
+    metrics = json.loads(run.metrics)
     if champion is None:
         return registry.compare(metrics, None, minimum_gain)
     if model.id == champion.id:
@@ -125,5 +145,4 @@ def decide(
             reason=f"it was measured against {run.champion[:16] or 'no champion'}, but version {champion.version} is "
             "champion by now; a new retraining is measured against that one",
         )
-    age = registry.may_replace(model, champion)
-    return registry.compare(metrics, metrics.get("champion") or {}, minimum_gain) if age.better else age
+    return registry.compare(metrics, metrics.get("champion") or {}, minimum_gain)

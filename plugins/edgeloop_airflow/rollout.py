@@ -14,6 +14,7 @@ from edgeloop.records import Rollout
 from edgeloop.rollout.gate import Outcome
 from edgeloop.rollout.plan import following
 from edgeloop_airflow import hooks
+from edgeloop_airflow.origin import send
 from edgeloop_airflow.rollout_stage import Stage, stage
 
 if TYPE_CHECKING:
@@ -158,8 +159,7 @@ class AdvanceOperator(_RolloutOperator):
         if after is None:
             self._promote(now, record)
             raise AirflowSkipException(f"Every ring has passed; model version {now.model.version} is champion.")
-        for asset in self.outlets:
-            context["outlet_events"][asset].add_partitions([after.key])
+        send(context, self.outlets, [after.key])
         self.log.info("Ring %d passed; ring %d may start: partition %s", now.step.ring, after.ring, after.key)
         return record.id
 

@@ -12,6 +12,7 @@ from edgeloop.rollout.fleet import SshDockerFleet, Wanted
 from edgeloop.rollout.plan import Step, ring_of
 from edgeloop.rollout.ring import Ring
 from edgeloop_airflow import hooks
+from edgeloop_airflow.origin import origin
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -32,6 +33,7 @@ class Stage:
     model: ModelVersion
     ring: Ring
     run_id: str
+    origin: str = "live"
 
     @property
     def store(self) -> Store:
@@ -76,6 +78,7 @@ class Stage:
         serves = dict.fromkeys(sites, self.ring.wanted.reference) if outcome == "passed" else before
         return Rollout(
             pipeline=self.spec.name,
+            origin=self.origin,
             image=self.ring.image.id,
             ring=self.step.ring,
             attempt=f"{self.run_id}/{max((one.seq for one in exposed), default=0)}",
@@ -115,7 +118,7 @@ def stage(pipeline: str, context: Context) -> Stage:
         by=f"{run.dag_id} {run.run_id}",
     )
     model = desk.store.get(ModelVersion, image.model)
-    return Stage(desk=desk, step=step, model=model, ring=ring, run_id=run.run_id)
+    return Stage(desk=desk, step=step, model=model, ring=ring, run_id=run.run_id, origin=origin(context).kind)
 
 
 def wanted_for(desk: Desk, image: ModelImage) -> Wanted:

@@ -19,7 +19,9 @@ from edgeloop.training.follow import Ending
 from edgeloop.training.job import Action, Found, Job, decide
 from edgeloop.training.plan import job_of, members, plan
 from edgeloop_airflow import hooks
-from edgeloop_airflow.training_dataset import KEY, FixDatasetOperator, pinned_desk
+from edgeloop_airflow.discreet import discreet
+from edgeloop_airflow.origin import origin
+from edgeloop_airflow.training_dataset import KEY, RUN, FixDatasetOperator, forced_key, pinned_desk
 from edgeloop_airflow.training_trigger import TrainingTrigger, follower_name
 
 if TYPE_CHECKING:
@@ -42,21 +44,26 @@ class AttachComputeOperator(BaseOperator):
     Args:
         pipeline: The pipeline's name.
         key: The run's key, whose snapshot names the VM.
+        force: The reason of a forced run, which trains under today's snapshot. Nothing of this task is kept.
+        run: The run's id.
 
     What was found is written down under ``keys/compute/<connection>``; a changed VM is written down beside it.
     """
 
-    template_fields: Sequence[str] = ("key",)
+    template_fields: Sequence[str] = ("key", "force", "run")
 
-    def __init__(self, *, pipeline: str, key: str = KEY, **kwargs: Any) -> None:
+    def __init__(self, *, pipeline: str, key: str = KEY, force: str = "", run: str = RUN, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.pipeline = pipeline
         self.key = key
+        self.force = force
+        self.run = run
 
+    @discreet
     def execute(self, context: Context) -> str:
         """Check and record; raises ``UnreachableError`` or ``ConfigurationError`` that name the connection."""
         del context
-        desk = pinned_desk(hooks.desk(self.pipeline), self.key)
+        desk = pinned_desk(hooks.desk(self.pipeline), self.key, forced_key(self.key, self.force, self.run))
         training = desk.snapshot.spec.training
         endpoint = hooks.ssh_endpoint(training.connection)
         with compute.connected(endpoint) as vm:
@@ -97,7 +104,7 @@ class TrainOnVMOperator(BaseOperator):
         key: str = KEY,
         dataset: str = "{{ ti.xcom_pull(task_ids='fix_dataset') }}",
         force: str = "",
-        run: str = "{{ run_id }}",
+        run: str = RUN,
         poll_seconds: float = 1.0,
         link_seconds: float = LINK_SECONDS,
         **kwargs: Any,
@@ -112,13 +119,14 @@ class TrainOnVMOperator(BaseOperator):
         self.link_seconds = link_seconds
         self._engaged: tuple[str, Job] | None = None
 
+    @discreet
     def execute(self, context: Context) -> str:
         """Return what is finished, collect what has ended, or start or find the job and defer."""
-        desk = pinned_desk(hooks.desk(self.pipeline), self.key)
+        desk = pinned_desk(hooks.desk(self.pipeline), self.key, forced_key(self.key, self.force, self.run))
         data = desk.store.get(Dataset, self.dataset)
         spec = desk.snapshot.spec
         with compute.connected(hooks.ssh_endpoint(spec.training.connection)) as vm:
-            wanted, champion = self._wanted(desk, vm, data)
+            wanted, champion = self._wanted(desk, vm, data, origin(context).kind)
             job = job_of(wanted, spec, now=time.time())
             self.log.info("Training %s of dataset %s, container %s", wanted.id, data.id, job.name)
             done = desk.store.find(TrainingRun, wanted.id)
@@ -139,7 +147,7 @@ class TrainOnVMOperator(BaseOperator):
         self._defer(job, wanted, found.deadline or job.deadline, spec.training.connection, context)
         raise AssertionError("unreachable: defer always raises")
 
-    def _wanted(self, desk: Desk, vm: TrainingVm, data: Dataset) -> tuple[TrainingRun, ModelVersion | None]:
+    def _wanted(self, desk: Desk, vm: TrainingVm, data: Dataset, why: str) -> tuple[TrainingRun, ModelVersion | None]:
         """The training against today's champion, or the one that an earlier try of this run began and left there.
 
         A champion that changed between two tries made another training of the same data, and nobody came back for the
@@ -147,7 +155,7 @@ class TrainOnVMOperator(BaseOperator):
         """
         spec, champion = desk.snapshot.spec, registry.champion(desk.store)
         image = vm.image_id(spec.training.image)
-        wanted = plan(desk.snapshot, data, image=image, champion=champion, forced=self._forced())
+        wanted = plan(desk.snapshot, data, image=image, champion=champion, forced=self._forced(), origin=why)
         mine = sha256_hex(f"{self.key} {self.run}".encode())[:32]
         begun = desk.store.fix("trainings", mine, canonical_json(wanted.to_dict()).decode())
         earlier = TrainingRun.from_dict(json.loads(begun))
@@ -184,6 +192,7 @@ class TrainOnVMOperator(BaseOperator):
             timeout=timedelta(seconds=left) + DEFER_SPARE,
         )
 
+    @discreet
     def execute_complete(self, context: Context, event: dict[str, Any], wanted: str) -> str:
         """Look at the VM again, whatever the event says, and collect, fail with the last lines, or wait on."""
         run = TrainingRun.from_dict(json.loads(wanted))

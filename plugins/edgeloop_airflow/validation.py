@@ -14,7 +14,9 @@ from edgeloop.share import Emissions, Right
 from edgeloop.transfer import verify
 from edgeloop.validation import Certification, SupersededError, batch_of, certificate_of
 from edgeloop_airflow import hooks
+from edgeloop_airflow.discreet import discreet
 from edgeloop_airflow.emission import fate_of, holder
+from edgeloop_airflow.origin import origin, send
 from edgeloop_airflow.share import folder_of
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ class CertifyBatchOperator(BaseOperator):
         self.pipeline = pipeline
         self.force = force
 
+    @discreet
     def execute(self, context: Context) -> str:
         """Certify; raises ``ValidationBlockedError`` or ``UnreachableError``."""
         key = partition_key(context)
@@ -74,6 +77,7 @@ class CertifyBatchOperator(BaseOperator):
             desk.blobs,
             rerun=f"airflow dags clear {context['ti'].dag_id} --partition-key '{key}' --only-failed -y",
             force=self.force,
+            origin=origin(context).kind,
             log=self.log.info,
         )
         try:
@@ -99,6 +103,7 @@ class VerifyTransferOperator(BaseOperator):
         super().__init__(**kwargs)
         self.pipeline = pipeline
 
+    @discreet
     def execute(self, context: Context) -> str:
         """Verify all, report all; raises ``IntegrityError`` naming every blob that is gone or not what it was."""
         key = partition_key(context)
@@ -120,8 +125,7 @@ class VerifyTransferOperator(BaseOperator):
                 next='Trigger this DAG with the same partition key and the configuration {"force": "<why>"}: '
                 "the batch is validated and sent again.",
             )
-        for outlet in self.outlets:
-            context["outlet_events"][outlet].add_partitions([key])
+        send(context, self.outlets, [key])
         return certificate.id
 
 
@@ -135,6 +139,7 @@ class AnnounceLabelsOperator(BaseOperator):
         super().__init__(**kwargs)
         self.pipeline = pipeline
 
+    @discreet
     def execute(self, context: Context) -> list[str]:
         """Find the complete intervals and take the right to announce them."""
         desk = hooks.desk(self.pipeline)
@@ -164,6 +169,5 @@ class AnnounceLabelsOperator(BaseOperator):
         if not announced:
             raise AirflowSkipException(f"No interval to announce: {'; '.join(reasons) or 'the batch has no rows'}.")
         self.log.info("Labels complete: %s%s", ", ".join(announced), f" ({'; '.join(reasons)})" if reasons else "")
-        for outlet in self.outlets:
-            context["outlet_events"][outlet].add_partitions(announced)
+        send(context, self.outlets, announced)
         return announced

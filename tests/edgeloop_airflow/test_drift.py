@@ -4,7 +4,7 @@ import io
 import json
 import shutil
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,17 +35,21 @@ MONTH, ROWS = "2014-11", 200
 TIMES = [datetime(2014, 11, 1, tzinfo=UTC) + timedelta(minutes=10 * at) for at in range(ROWS)]
 
 
-def _run(operator: BaseOperator, asset: Asset) -> tuple[Any, list[str]]:
-    events = OutletEventAccessors()
-    context: Context = {"outlet_events": events}  # type: ignore[typeddict-item]
-    return operator.execute(context), sorted(events[asset].partition_keys)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plant:
     """The sample pipeline in containers of its own."""
 
     bench: Bench
+    extras: list[dict[str, Any]] = field(default_factory=list)
+    """What the events carried that requests and sweeps emitted."""
+
+    def emitted(self, operator: BaseOperator, asset: Asset, why: Any) -> tuple[Any, list[str]]:
+        """What an operator returns, and the partitions it emits."""
+        events = OutletEventAccessors()
+        context: Context = {**(why or {}), "outlet_events": events}
+        returned = operator.execute(context)
+        self.extras.append(events[asset].extra)
+        return returned, sorted(events[asset].partition_keys)
 
     def champion(self, number: int = 1) -> ModelVersion:
         """A model that was registered and promoted."""
@@ -88,22 +92,22 @@ class Plant:
             lines = (json.dumps({**row, "event_time": at.isoformat()}) for at in TIMES)
             self.bench.predictions.put(f"{site}/predictions/{MONTH}/a-0.jsonl", "\n".join(lines).encode())
 
-    def judge(self, *, force: str = "") -> DriftVerdict:
+    def judge(self, *, force: str = "", why: Any = None) -> DriftVerdict:
         """What the operator's verdict says."""
         operator = JudgeIntervalOperator(task_id="judge", pipeline="wind_power", interval=MONTH, force=force)
-        return self.bench.store.get(DriftVerdict, operator.execute({}))  # type: ignore[typeddict-item]
+        return self.bench.store.get(DriftVerdict, operator.execute(why or {}))
 
-    def request(self, verdict: DriftVerdict, *, force: str = "") -> tuple[Any, list[str]]:
+    def request(self, verdict: DriftVerdict, *, force: str = "", why: Any = None) -> tuple[Any, list[str]]:
         """The partitions that the request emits."""
         operator = RequestRetrainOperator(
             task_id="request", pipeline="wind_power", verdict=verdict.id, force=force, outlets=[ASSETS.retrain]
         )
-        return _run(operator, ASSETS.retrain)
+        return self.emitted(operator, ASSETS.retrain, why)
 
-    def sweep(self) -> tuple[Any, list[str]]:
+    def sweep(self, *, force: str = "", why: Any = None) -> tuple[Any, list[str]]:
         """The partitions that the sweep emits."""
-        operator = SweepIntervalsOperator(task_id="sweep", pipeline="wind_power", outlets=[ASSETS.labels])
-        return _run(operator, ASSETS.labels)
+        operator = SweepIntervalsOperator(task_id="sweep", pipeline="wind_power", force=force, outlets=[ASSETS.labels])
+        return self.emitted(operator, ASSETS.labels, why)
 
 
 @pytest.fixture
@@ -195,6 +199,49 @@ def test_the_sweep_announces_what_was_missed_and_then_rests(plant: Plant) -> Non
     plant.judge()
     with pytest.raises(AirflowSkipException, match="Every complete interval is judged"):
         plant.sweep()
+
+
+def backfilled(start: str, end: str) -> Any:
+    """The context of a backfilled sweep over one data interval."""
+    run = SimpleNamespace(run_type="backfill", conf=None, partition_key=None, run_id="b")
+    start_at, end_at = (datetime.fromisoformat(f"{one}T06:00:00+00:00") for one in (start, end))
+    return {"dag_run": run, "data_interval_start": start_at, "data_interval_end": end_at}
+
+
+def test_a_backfilled_sweep_announces_what_ended_in_its_data_interval(plant: Plant) -> None:
+    """Of sixty daily runs over two months exactly one announces each month, as a backfill; the others skip."""
+    plant.predict(plant.champion(), 110.0)
+    plant.certify()
+
+    for start, end in (("2014-11-29", "2014-11-30"), ("2014-12-01", "2014-12-02")):
+        with pytest.raises(AirflowSkipException, match=f"ended from {start}.* to {end}.* is judged"):
+            plant.sweep(why=backfilled(start, end))
+    assert plant.sweep(why=backfilled("2014-11-30", "2014-12-01")) == ([MONTH], [MONTH])
+    assert plant.extras == [{"origin": "backfill", "promote": ""}], "only what emits says why"
+
+
+def test_a_forced_sweep_announces_what_was_judged_too(plant: Plant) -> None:
+    """A wrong verdict traps nobody: the interval comes round again, to be judged by force."""
+    plant.predict(plant.champion(), 110.0)
+    plant.certify()
+    plant.judge()
+
+    assert plant.sweep(force="the labels were corrected outside")[1] == [MONTH]
+
+
+def test_a_fall_found_by_a_backfill_is_left_to_the_next_live_sweep(plant: Plant) -> None:
+    """The verdict says that it was backfilled and asks for nothing; the sweep finds it unheard, and then it asks."""
+    plant.predict(plant.champion(), 300.0)
+    plant.certify()
+    why = backfilled("2014-11-30", "2014-12-01")
+    verdict = plant.judge(why=why)
+
+    assert (verdict.verdict, verdict.origin) == ("fallen", "backfill")
+    with pytest.raises(AirflowSkipException, match="a backfill only judges; the next sweep asks"):
+        plant.request(verdict, why=why)
+    assert plant.sweep()[1] == [MONTH]
+    assert plant.request(plant.judge())[1] == [f"drift-{verdict.id[:16]}"]
+    assert plant.extras == [{}, {}]
 
 
 def test_a_fall_that_nobody_heard_is_announced_again(plant: Plant) -> None:

@@ -17,7 +17,7 @@ from edgeloop.errors import IntegrityError, NotFoundError
 from edgeloop.records import Dataset, FileRef, ModelVersion, TrainingRun, canonical_json, sha256_hex
 from edgeloop_airflow import hooks
 from edgeloop_airflow.assets import Assets
-from edgeloop_airflow.registry import RegisterModelOperator, decide
+from edgeloop_airflow.registry import RegisterModelOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -34,9 +34,17 @@ class Plant:
     """The desk of a pipeline in a container of its own, and what the training before leaves there."""
 
     desk: Desk
+    extras: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """What the events carried that ``register`` emitted."""
 
     def train(
-        self, weight: float, accuracy: float, *, champion: float | None = None, damage: bool = False
+        self,
+        weight: float,
+        accuracy: float,
+        *,
+        champion: float | None = None,
+        damage: bool = False,
+        until: str = "2014-04-01T00:00:00Z",
     ) -> TrainingRun:
         """A finished training with its outputs; ``champion`` is its accuracy on the same hold-out."""
         known = registry.champion(self.desk.store)
@@ -46,7 +54,7 @@ class Plant:
                 files=(),
                 certificates=("c" * 64,),
                 window_start="2014-01-01T00:00:00Z",
-                window_end="2014-04-01T00:00:00Z",
+                window_end=until,
                 holdout_start="2014-03-18T00:00:00Z",
                 reason="test",
             )
@@ -68,14 +76,16 @@ class Plant:
         output = FileRef(path=path, size=len(onnx), sha256=sha256_hex(onnx))
         return self.desk.store.put(dataclasses.replace(run, outputs=(output,)))
 
-    def register(self, run: TrainingRun, *, force: str = "") -> tuple[str, list[str]]:
-        """What the operator returns, and the partitions it emits."""
+    def register(self, run: TrainingRun, *, promote: str = "", why: Context | None = None) -> tuple[str, list[str]]:
+        """What the operator returns, and the partitions it emits; ``why`` is the part of the context with the run."""
         operator = RegisterModelOperator(
-            task_id="register", pipeline="wind_power", training_run=run.id, force=force, outlets=[MODEL]
+            task_id="register", pipeline="wind_power", training_run=run.id, promote=promote, outlets=[MODEL]
         )
         events = OutletEventAccessors()
-        context: Context = {"outlet_events": events}  # type: ignore[typeddict-item]
-        return operator.execute(context), sorted(events[MODEL].partition_keys)
+        context: Context = {**(why or {}), "outlet_events": events}  # type: ignore[typeddict-item]
+        returned = operator.execute(context)
+        self.extras.append(events[MODEL].extra)
+        return returned, sorted(events[MODEL].partition_keys)
 
     def promote(self, model_id: str) -> ModelVersion:
         """Through every ring."""
@@ -152,13 +162,15 @@ def test_a_better_model_goes_on_and_a_worse_one_stays(plant: Plant) -> None:
 
 
 def test_a_worse_model_goes_on_with_a_reason(plant: Plant) -> None:
-    """Force sends it and the ledger keeps who forced it and why."""
+    """Promoting sends it and the ledger keeps the numbers and why."""
     plant.promote(plant.register(plant.train(1.0, 0.9))[0])
 
-    _, keys = plant.register(plant.train(2.0, 0.80, champion=0.85), force="the hold-out has bad labels")
+    _, keys = plant.register(plant.train(2.0, 0.80, champion=0.85), promote="the hold-out has bad labels")
 
     assert len(keys) == 1
-    assert "forced: the hold-out has bad labels" in plant.desk.store.ledger("promotions")[-1].body["why"]
+    why = plant.desk.store.ledger("promotions")[-1].body["why"]
+    assert "does not beat" in why
+    assert "forced: the hold-out has bad labels" in why
 
 
 def test_a_comparison_with_a_former_champion_does_not_count(plant: Plant) -> None:
@@ -189,7 +201,53 @@ def test_a_quarantined_model_comes_back_only_with_a_reason(plant: Plant) -> None
     with pytest.raises(AirflowSkipException, match="was rejected or quarantined before"):
         plant.register(run)
 
-    assert plant.register(run, force="the device was at fault")[0] == model_id
+    assert plant.register(run, promote="the device was at fault")[0] == model_id
+
+
+def started(kind: str, **conf: str) -> Any:
+    """The part of a context that says how its run came to be."""
+    return {"dag_run": SimpleNamespace(run_type=kind, conf=conf, partition_key="k", run_id="r")}
+
+
+def set_off_by(**extra: str) -> Any:
+    """The part of a context of a run that one asset event started."""
+    event = SimpleNamespace(extra=extra)
+    return started("asset_triggered") | {"triggering_asset_events": {"dataset": [event]}}
+
+
+@pytest.mark.parametrize("why", [started("manual"), started("backfill"), set_off_by(origin="backfill")])
+def test_the_better_model_of_a_rerun_stays_where_it_is(plant: Plant, why: Any) -> None:
+    """It is registered, no partition is emitted, the champion stays, and the skip says what to type."""
+    champion = plant.promote(plant.register(plant.train(1.0, 0.8))[0])
+    better = plant.train(2.0, 0.9, champion=0.8, until="2014-05-01T00:00:00Z")
+
+    with pytest.raises(AirflowSkipException, match=r"Version 2 is registered but goes no further.*'promote'"):
+        plant.register(better, why=why)
+
+    assert plant.events()[-1] == "registered 2"
+    assert registry.champion(plant.desk.store) == champion
+    assert plant.register(better, why=started("asset_triggered"))[1], "the live run that comes to the same sends it"
+
+
+def test_a_model_of_older_data_never_replaces_a_newer_one(plant: Plant) -> None:
+    """A failed training of an old window that is cleared months later is registered and leaves the champion."""
+    plant.promote(plant.register(plant.train(1.0, 0.8))[0])
+
+    with pytest.raises(AirflowSkipException, match=r"data up to 2014-03.*never replaces version 1"):
+        plant.register(plant.train(2.0, 0.9, champion=0.8, until="2014-03-01T00:00:00Z"))
+    assert plant.events()[-1] == "registered 2"
+
+
+@pytest.mark.parametrize("why", [started("manual", promote="ask"), set_off_by(origin="rerun", promote="ask")])
+def test_a_promoted_rerun_goes_out_and_says_so_to_the_next_stage(plant: Plant, why: Any) -> None:
+    """The reason stands in the ledger and in the event that starts the packaging."""
+    plant.promote(plant.register(plant.train(1.0, 0.8))[0])
+
+    _, keys = plant.register(plant.train(2.0, 0.7, champion=0.8, until="2014-03-01T00:00:00Z"), why=why)
+
+    assert len(keys) == 1
+    assert "forced: ask" in plant.desk.store.ledger("promotions")[-1].body["why"]
+    assert plant.extras[-1] == {"origin": "rerun", "promote": "ask"}
 
 
 def test_outputs_that_changed_are_not_registered(plant: Plant) -> None:
@@ -209,25 +267,10 @@ def test_a_training_that_is_not_there_is_told(plant: Plant, training_run: str) -
 
 def test_the_training_is_what_the_train_task_returned() -> None:
     """By default the id comes through XCom, and only the id."""
-    operator = RegisterModelOperator(task_id="register", pipeline="wind_power", force="{{ params.force }}")
+    operator = RegisterModelOperator(task_id="register", pipeline="wind_power", promote="{{ params.why }}")
     asked: list[str] = []
     ti = SimpleNamespace(xcom_pull=lambda task_ids: asked.append(task_ids) or "e" * 64)
 
-    operator.render_template_fields({"ti": ti, "params": {"force": "why"}})  # type: ignore[typeddict-item,typeddict-unknown-key]
+    operator.render_template_fields({"ti": ti, "params": {"why": "why"}})  # type: ignore[typeddict-item,typeddict-unknown-key]
 
-    assert (operator.training_run, operator.force, asked) == ("e" * 64, "why", ["train"])
-
-
-def test_a_backfill_of_older_data_never_replaces() -> None:
-    """However good it is: its window ends before the champion's."""
-    champion = ModelVersion(
-        pipeline="p", sha256="1", size=1, blob="b", version=3, training_run="r", metrics="{}", window_end="2015"
-    )
-    replay = ModelVersion(
-        pipeline="p", origin="backfill", sha256="2", size=1, blob="b", version=4, training_run="r", metrics="{}",
-        window_end="2014",
-    )  # fmt: skip
-    run = TrainingRun(pipeline="p", dataset="d", code="c", image="i", parameters="{}", champion=champion.id)
-    metrics = {"accuracy": 1.0, "champion": {"accuracy": 0.1}}
-
-    assert not decide(replay, run, metrics, champion, 0.0).better
+    assert (operator.training_run, operator.promote, asked) == ("e" * 64, "why", ["train"])

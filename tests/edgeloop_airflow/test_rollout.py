@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, D
 from tests.edgeloop_airflow.yard import Ti, Yard, bring
 
 from edgeloop import registry
-from edgeloop.errors import RolloutFailedError
+from edgeloop.errors import NotFoundError, RolloutFailedError
 from edgeloop.packaging import golden
 from edgeloop.records import ModelImage, Rollout
 from edgeloop.rollout.exposure import exposures
@@ -129,6 +129,38 @@ def test_every_task_run_again_finds_what_is_done(site: Site, yard: Yard) -> None
     assert len(yard.desk.store.all(Rollout)) == 2
     with pytest.raises(AirflowSkipException, match="champion already"):
         again.task("push")
+
+
+def test_a_rerun_pushes_the_image_and_starts_no_rollout_by_itself(yard: Yard) -> None:
+    """A packaging that a person started ends at the registry, says so in the record, and goes on with a reason only."""
+    model = yard.candidate(1.0)
+    by_hand = yard.run(model.key)
+    by_hand.kind = "manual"
+    by_hand.task("build")
+    by_hand.task("prove")
+    with pytest.raises(AirflowSkipException, match=r"a rerun starts no rollout by itself.*'promote'"):
+        by_hand.task("push")
+    assert by_hand.announced == []
+    (image,) = yard.desk.store.children(model.id, ModelImage)
+    assert (image.origin, bool(image.digest)) == ("rerun", True)
+    by_hand.conf["promote"] = "the live run was lost with the database"
+    by_hand.task("push")
+    assert by_hand.announced == [f"{image.key}@ring0"]
+
+
+def test_a_proof_counts_for_the_version_that_gave_it(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an upgrade the image is proven anew, and until then it is not pushed."""
+    run = yard.run(yard.candidate(1.0).key)
+    run.task("build")
+    run.task("prove")
+    run.task("prove")
+    assert len(yard.desk.store.keys("proofs")) == 1
+    monkeypatch.setattr("edgeloop.__version__", "99.0")
+    with pytest.raises(NotFoundError, match="was never proven in this form"):
+        run.task("push")
+    run.task("prove")
+    run.task("push")
+    assert len(yard.desk.store.keys("proofs")) == 2
 
 
 def test_a_ring_that_answers_wrongly_is_restored_and_its_model_quarantined(site: Site, yard: Yard) -> None:

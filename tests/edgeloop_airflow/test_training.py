@@ -81,10 +81,10 @@ class Stage:
             )
         )
 
-    def fix(self, key: str = "", force: str = "") -> str:
+    def fix(self, key: str = "", force: str = "", context: Any = None) -> str:
         """Run fix_dataset."""
         task = FixDatasetOperator(task_id="fix_dataset", pipeline="tiny_power", key=key or self.key, force=force)
-        return task.execute(CONTEXT)
+        return task.execute(context or CONTEXT)
 
     def operator(self, dataset: str, *, force: str = "", run: str = "run-1") -> TrainOnVMOperator:
         """The train task as it is rendered."""
@@ -113,10 +113,10 @@ class Stage:
         """The whole task."""
         return self.finish(self.operator(dataset, **options))
 
-    def finish(self, operator: TrainOnVMOperator) -> str:
+    def finish(self, operator: TrainOnVMOperator, context: Any = None) -> str:
         """Execute and follow to the end; a short job may have ended before the task parks."""
         try:
-            return operator.execute(CONTEXT)
+            return operator.execute(context or CONTEXT)
         except TaskDeferred as parked:
             return self.complete(operator, parked)
 
@@ -219,6 +219,34 @@ def test_a_training_runs_and_is_never_run_again(stage: Stage) -> None:
     assert stage.containers() == []
     with pytest.raises(AirflowSkipException, match="had the same data, code and parameters"):
         stage.fix(key="2014-02@" + sha256_hex(b"2014-02")[:16])
+
+
+def test_a_forced_choice_is_made_anew_once_a_run(stage: Stage) -> None:
+    """A dataset fixed on bad certificates traps nobody; a retry of the forced run finds what it chose."""
+    first = stage.fix()
+    stage.certify("2014-03", revision="x")
+
+    assert stage.fix() == first
+    forced = stage.fix(force="March was measured again")
+    assert forced != first
+    stage.certify("2014-03", revision="xx")
+    assert stage.fix(force="March was measured again") == forced
+    assert stage.fix() == first
+
+
+def test_records_say_whether_new_data_or_a_person_asked(stage: Stage) -> None:
+    """Dataset and training of a run started by hand are a rerun's and keep no live run from training the same."""
+    by_hand = {**CONTEXT, "dag_run": SimpleNamespace(run_type="manual", conf={}, run_id="r", partition_key=stage.key)}
+    store = stage.floor.desk().store
+    data = stage.fix(context=by_hand)
+    done = stage.finish(stage.operator(data), context=by_hand)
+
+    assert store.get(Dataset, data).origin == "rerun"
+    assert store.get(TrainingRun, done).origin == "rerun"
+    other = "2014-02@" + sha256_hex(b"2014-02")[:16]
+    with pytest.raises(AirflowSkipException, match="had the same data"):
+        stage.fix(key=other, context=by_hand)
+    assert stage.fix(key=other) == data
 
 
 def test_a_force_reason_trains_once_more(stage: Stage) -> None:

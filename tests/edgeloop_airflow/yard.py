@@ -87,6 +87,9 @@ class Run:
     run_id: str
     xcom: dict[tuple[str, str], Any] = field(default_factory=dict)
     announced: list[str] = field(default_factory=list)
+    kind: str = ""
+    """Airflow's type of the run, and what was given with it."""
+    conf: dict[str, str] = field(default_factory=dict)
 
     def task(self, name: str, *, force: str = "", try_number: int = 1) -> Any:
         """Run a task; returns what it returned."""
@@ -96,7 +99,13 @@ class Run:
             extra["outlets"] = [assets.ring]
         operator = OPERATORS[name](task_id=name, pipeline=self.pipeline, **extra)
         events, ti = OutletEventAccessors(), Ti(self.xcom, name, try_number)
-        run = SimpleNamespace(partition_key=self.key, run_id=self.run_id, dag_id=f"{self.pipeline}_test")
+        run = SimpleNamespace(
+            partition_key=self.key,
+            run_id=self.run_id,
+            dag_id=f"{self.pipeline}_test",
+            run_type=self.kind,
+            conf=self.conf,
+        )
         context: Any = {"dag_run": run, "ti": ti, "outlet_events": events}
         value = operator.choose_branch(context) if name == "gate" else operator.execute(context)
         self.xcom[name, "return_value"] = value

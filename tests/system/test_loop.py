@@ -197,7 +197,9 @@ def test_a_refused_model_leaves_every_device_as_it_was(ground: Ground, loop: Loo
     first = told.get("first")
     assert isinstance(first, ModelVersion)
     campaign_site.retune(ground.spec_file, 60)
-    loop.admin.trigger(loop.dag("train"), partition_key="forced-1", conf={"force": "more iterations"})
+    loop.admin.trigger(
+        loop.dag("train"), partition_key="forced-1", conf={"force": "more iterations", "promote": "a test"}
+    )
     other, _ = loop.model(beyond=first)
     told.rejected = other
     assert other.sha256 != first.sha256

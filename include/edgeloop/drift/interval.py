@@ -148,11 +148,12 @@ def accuracy_of(model: ModelVersion) -> float:
     return float(json.loads(model.metrics)["accuracy"])
 
 
-def unjudged(bench: Bench) -> list[str]:
+def unjudged(bench: Bench, *, force: bool = False) -> list[str]:
     """Complete intervals with predictions but without a verdict on these labels, or with an unheard one.
 
     Unheard is a fall of the champion that was never trained for, because the request was lost or because a candidate
-    was on its way that then did not make it. Nothing is due while no model is deployed.
+    was on its way that then did not make it. With ``force`` the heard ones too. Nothing is due while no model is
+    deployed.
     """
     champion = registry.champion(bench.store)
     if champion is None:
@@ -163,7 +164,7 @@ def unjudged(bench: Bench) -> list[str]:
     due = []
     for key in keys:
         ground = ground_of(bench, key, certificates)
-        if ground.logs and not ground.missing and not _heard(bench.store, ground, verdicts, champion):
+        if ground.logs and not ground.missing and (force or not _heard(bench.store, ground, verdicts, champion)):
             due.append(key)
     return due
 

@@ -89,6 +89,11 @@ def bounds(key: str) -> tuple[datetime, datetime]:
     return start, (start + timedelta(days=31)).replace(day=1)
 
 
+def ended_within(keys: Iterable[str], start: datetime, end: datetime) -> list[str]:
+    """Those of the intervals ``keys`` that end after ``start`` and not after ``end``, so each in one of many runs."""
+    return [key for key in keys if start < bounds(key)[1] <= end]
+
+
 def length_of(key: str) -> Length:
     """``month`` for ``2014-11``, ``day`` for ``2014-11-03``."""
     return "month" if key.count("-") == 1 else "day"

@@ -8,6 +8,7 @@ from edgeloop import registry
 from edgeloop.drift.judge import FALLEN
 
 if TYPE_CHECKING:
+    from edgeloop.origin import Origin
     from edgeloop.records import DriftVerdict
     from edgeloop.store import Store
 
@@ -17,6 +18,17 @@ PREFIX = "drift-"
 def request_key(verdict: DriftVerdict) -> str:
     """The partition key of the retraining that ``verdict`` asks for; the same verdict always asks for the same one."""
     return f"{PREFIX}{verdict.id[:16]}"
+
+
+def unasked(origin: Origin) -> str:
+    """Why a run of this origin asks for no retraining, in one sentence; empty if it may.
+
+    A rerun or backfill judges and leaves it there. The next live sweep finds the fall unheard and asks, so that the
+    training is a live one, whose model may go to the devices.
+    """
+    if origin.live:
+        return ""
+    return f"a {origin.kind} only judges; the next sweep asks, or trigger this DAG with a reason as 'force'"
 
 
 def refusal(store: Store, verdict: DriftVerdict) -> str:

@@ -1,6 +1,6 @@
 """Model versions and the promotion ledger: what is registered, what is candidate, what is champion, and why."""
 
-from edgeloop.registry.decision import Decision, compare, may_replace
+from edgeloop.registry.decision import Decision, compare, may_go_out
 from edgeloop.registry.promotions import (
     candidate,
     champion,
@@ -22,7 +22,7 @@ __all__ = [
     "compare",
     "current",
     "is_quarantined",
-    "may_replace",
+    "may_go_out",
     "nominate",
     "promote",
     "quarantine",

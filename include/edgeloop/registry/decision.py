@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from edgeloop.errors import TrainingFailedError
 
 if TYPE_CHECKING:
+    from edgeloop.origin import Origin
     from edgeloop.records import ModelVersion
-
-REPLAYS = ("rerun", "backfill")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,15 +45,27 @@ def compare(
     )
 
 
-def may_replace(model: ModelVersion, champion: ModelVersion | None) -> Decision:
-    """Whether the origin of ``model`` lets it replace ``champion``: a rerun or backfill never replaces newer data."""
-    if champion is None or model.origin not in REPLAYS or model.window_end >= champion.window_end:
-        return Decision(better=True, reason=f"a {model.origin} model on data up to {model.window_end} may replace")
-    return Decision(
-        better=False,
-        reason=f"a {model.origin} on data up to {model.window_end} never replaces version {champion.version}, "
-        f"which saw data up to {champion.window_end}",
-    )
+def may_go_out(model: ModelVersion, champion: ModelVersion | None, origin: Origin) -> Decision:
+    """Whether a run of this ``origin`` may send ``model`` on to the devices, whatever its accuracy.
+
+    A rerun or backfill never does by itself, and older data never replaces newer; a reason under ``promote`` in the
+    run's conf overrules both.
+    """
+    if origin.promote:
+        return Decision(better=True, reason=f"a {origin.kind} run promotes it: {origin.promote}")
+    if not origin.live:
+        return Decision(
+            better=False,
+            reason=f"a {origin.kind} sends no model to the devices by itself; to do so trigger the DAG with the same "
+            "partition key and a reason as 'promote'",
+        )
+    if champion is not None and model.window_end < champion.window_end:
+        return Decision(
+            better=False,
+            reason=f"it saw data up to {model.window_end or '(unknown)'} and never replaces version "
+            f"{champion.version}, which saw data up to {champion.window_end}, by itself",
+        )
+    return Decision(better=True, reason=f"a live model on data up to {model.window_end} may replace")
 
 
 def accuracy_of(metrics: Mapping[str, Any], who: str) -> float:

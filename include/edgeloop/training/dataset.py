@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.certificates import newest_of_each_group
+from edgeloop.origin import LIVE
 from edgeloop.records import Dataset, canonical_json
 
 if TYPE_CHECKING:
@@ -131,9 +132,13 @@ def dataset_json(dataset: Dataset, spec: Pipeline) -> bytes:
     return canonical_json(body)
 
 
-def already_trained(trained: Iterable[TrainingRun], *, code: str, parameters: str) -> str:
-    """The id of a finished training of the same dataset with the same code and parameters, or an empty text."""
+def already_trained(trained: Iterable[TrainingRun], *, code: str, parameters: str, live: bool = True) -> str:
+    """The id of a finished training of the same dataset with the same code and parameters, or an empty text.
+
+    To a ``live`` run only live trainings count: the model of a rerun or backfill stayed where it was, and skipping
+    would keep the same data from ever getting to the devices. The training itself is found, not done again.
+    """
     for one in trained:
-        if (one.code, one.parameters) == (code, parameters):
+        if (one.code, one.parameters) == (code, parameters) and (one.origin == LIVE or not live):
             return one.id
     return ""

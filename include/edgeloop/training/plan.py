@@ -34,15 +34,22 @@ def parameters_of(spec: Pipeline) -> str:
 
 
 def plan(
-    snapshot: Snapshot, dataset: Dataset, *, image: str, champion: ModelVersion | None = None, forced: str = ""
+    snapshot: Snapshot,
+    dataset: Dataset,
+    *,
+    image: str,
+    champion: ModelVersion | None = None,
+    forced: str = "",
+    origin: str = "",
 ) -> TrainingRun:
     """The training that is asked for; its id is known before anything is sent.
 
-    ``image`` is the image's id on the VM: a rebuilt image under the same name is another training.
+    ``image`` is the image's id on the VM: a rebuilt image under the same name is another training. ``origin`` is that
+    of the run that asks, by default the dataset's.
     """
     return TrainingRun(
         pipeline=snapshot.spec.name,
-        origin=dataset.origin,
+        origin=origin or dataset.origin,
         dataset=dataset.id,
         code=snapshot.code_digest,
         image=image,

@@ -66,6 +66,7 @@ class Certification:
         blobs: The pipeline's container.
         rerun: The command that runs this batch again; told when it is blocked.
         force: A reason to validate again whatever is known; makes a certificate of its own.
+        origin: Why this is done: ``live``, ``rerun`` or ``backfill``; written into the certificate.
         log: Takes sentences with counts and names, never values.
     """
 
@@ -78,10 +79,12 @@ class Certification:
         *,
         rerun: str = "",
         force: str = "",
+        origin: str = "live",
         log: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.batch, self.snapshot, self.folder, self.blobs = batch, snapshot, folder, blobs
         self.store, self.rerun, self.log = Store(blobs), rerun, log
+        self.origin = origin
         self.suite: Suite = load(snapshot.text(SUITE))
         self.suite_id = sha256_hex(canonical_json([self.suite.digest, force])) if force else self.suite.digest
         columns = snapshot.spec.columns
@@ -118,7 +121,7 @@ class Certification:
     def _record(self, **found: Any) -> Certificate:
         return Certificate(
             pipeline=self.batch.pipeline,
-            origin=self.batch.origin,
+            origin=self.origin,
             batch=self.batch.id,
             suite=self.suite_id,
             group=self.batch.group,

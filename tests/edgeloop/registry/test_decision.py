@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from edgeloop.errors import TrainingFailedError
+from edgeloop.origin import Origin
 from edgeloop.records import ModelVersion
-from edgeloop.registry import compare, may_replace
+from edgeloop.registry import compare, may_go_out
 
 
 @pytest.mark.parametrize(
@@ -50,18 +51,31 @@ def _model(origin: str, window_end: str) -> ModelVersion:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("origin", "window_end", "may"),
-    [("live", "2013", True), ("rerun", "2013", False), ("backfill", "2013", False), ("backfill", "2014", True)],
-)
-def test_a_replay_never_replaces_a_model_of_newer_data(origin: str, window_end: str, *, may: bool) -> None:
-    """Reruns and backfills of older windows are told so; of the same window or newer they may."""
-    decision = may_replace(_model(origin, window_end), _model("live", "2014"))
+@pytest.mark.parametrize("kind", ["rerun", "backfill"])
+def test_a_rerun_or_backfill_sends_no_model_out_by_itself(kind: str) -> None:
+    """Not even one of newer data, nor the first; the reason says how to do it all the same."""
+    for champion in (None, _model("live", "2014")):
+        decision = may_go_out(_model(kind, "2015"), champion, Origin(kind=kind))
+
+        assert not decision.better
+        assert kind in decision.reason
+        assert "'promote'" in decision.reason
+
+
+@pytest.mark.parametrize(("window_end", "may"), [("2013", False), ("", False), ("2014", True), ("2015", True)])
+def test_older_data_never_replaces_newer(window_end: str, *, may: bool) -> None:
+    """A live model of an older window stays where it is and is told which version is newer; the first may always."""
+    decision = may_go_out(_model("live", window_end), _model("live", "2014"), Origin())
 
     assert decision.better is may
     assert may or "version 7" in decision.reason
+    assert may_go_out(_model("live", window_end), None, Origin()).better
 
 
-def test_a_replay_may_be_the_first_model() -> None:
-    """Where there is no champion there is nothing newer to protect."""
-    assert may_replace(_model("backfill", "2013"), None).better
+@pytest.mark.parametrize("kind", ["live", "rerun", "backfill"])
+def test_a_reason_to_promote_overrules_both(kind: str) -> None:
+    """What somebody answers for may go out, and the reason is kept."""
+    decision = may_go_out(_model("live", "2013"), _model("live", "2014"), Origin(kind=kind, promote="the winter model"))
+
+    assert decision.better
+    assert "the winter model" in decision.reason

@@ -218,3 +218,11 @@ def test_the_same_training_is_recognised(snapshot: catalog.Snapshot) -> None:
     done = TrainingRun(pipeline="p", dataset="d", code="c", image="i", parameters=parameters, champion="x")
     assert already_trained([done], code="c", parameters=parameters) == done.id
     assert already_trained([done], code="other", parameters=parameters) == ""
+
+
+def test_a_rerun_keeps_no_live_training_from_going_on(snapshot: catalog.Snapshot) -> None:
+    """The model of a rerun stayed where it was: a live run comes by it again, another rerun is told."""
+    parameters = parameters_of(snapshot.spec)
+    done = TrainingRun(pipeline="p", origin="rerun", dataset="d", code="c", image="i", parameters=parameters)
+    assert already_trained([done], code="c", parameters=parameters) == ""
+    assert already_trained([done], code="c", parameters=parameters, live=False) == done.id
