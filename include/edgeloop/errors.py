@@ -9,6 +9,7 @@
     ├── IntegrityError          bytes are not what their digest says
     ├── ValidationBlockedError  a batch broke a blocking expectation or its budget
     ├── ResidencyError          data marked on_premises was about to leave its private account
+    ├── WithheldError           a library failed whose words may quote values of data marked on_premises
     ├── TrainingFailedError     the job on the VM ended badly
     ├── EngineError             a Docker engine answered that it could not do what was asked
     ├── ProofFailedError        an image does not answer as the registered model does
@@ -81,6 +82,10 @@ class ValidationBlockedError(EdgeloopError):
 
 class ResidencyError(EdgeloopError):
     """Data marked ``on_premises`` was about to leave its private account."""
+
+
+class WithheldError(EdgeloopError):
+    """A library failed whose own words may quote values of data marked ``on_premises``; kind and place are told."""
 
 
 class TrainingFailedError(EdgeloopError):
