@@ -110,11 +110,12 @@ def _check_header(header: list[str], shape: Shape) -> None:
         # The line is not shown: without a header it is data.
         raise BadFileError(f"no CSV: its first line names none of the columns {', '.join(shape.columns)}")
     twice = sorted({name for name in header if header.count(name) > 1})
+    # A name nobody asked for is told by its place: a header that runs into its first row holds values.
     wrong = [
-        f"{what} {', '.join(names)}"
+        f"{what} {', '.join(name if name in wanted else f'column {header.index(name) + 1}' for name in names)}"
         for what, names in (
             ("missing", sorted(wanted - found)),
-            ("unexpected", sorted(found - wanted) if shape.exact else []),
+            ("unexpected", sorted(found - wanted, key=header.index) if shape.exact else []),
             ("more than once", twice),
         )
         if names
