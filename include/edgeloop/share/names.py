@@ -45,6 +45,22 @@ def inner(folder: str, connection: str, place: str) -> str:
     return "" if str(plain) == "." else str(plain)
 
 
+class Matching:
+    """Which names a listing keeps: a glob for data, globs for what is passed over, and one for markers, if any.
+
+    What is excluded is not entered and is no data. A marker is what its own glob says, excluded or not.
+    """
+
+    def __init__(self, pattern: str, exclude: tuple[str, ...], marker: str) -> None:
+        self.wanted, self.excluded = matcher((pattern,)), matcher(exclude)
+        self.marks = matcher((marker,)) if marker else None
+
+    def hides(self, folder: str) -> bool:
+        """Whether ``folder``, or one above it, is excluded."""
+        parts = folder.split("/")
+        return any(self.excluded(part, "/".join(parts[: at + 1])) for at, part in enumerate(parts))
+
+
 @lru_cache(maxsize=256)
 def matcher(patterns: tuple[str, ...]) -> Callable[[str, str], bool]:
     """A function of (name, path) that tells whether any of the globs matches.

@@ -12,7 +12,7 @@ from stat import S_ISREG
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from edgeloop.errors import IntegrityError, NotFoundError, UnreachableError
-from edgeloop.share.names import inner, shown
+from edgeloop.share.names import Matching, inner, shown
 from edgeloop.share.patience import Patience
 from edgeloop.share.source import EVERYTHING, Listing, Scope, Seen
 from edgeloop.share.walk import Walk, descended, reached
@@ -63,7 +63,8 @@ class Folder:
         Raises:
             UnreachableError: The folder is not there, cannot be listed, or did not get on for ``SCAN_SECONDS``.
         """
-        walk, below = Walk(self.pattern, self.exclude, marker), inner(self.below, self.connection, "share")
+        walk = Walk(Matching(self.pattern, self.exclude, marker))
+        below = inner(self.below, self.connection, "share")
         return self._bounded(lambda: walk.over(self.root, below, scope), walk.progress)
 
     def scan(self, scope: Scope = EVERYTHING) -> tuple[Seen, ...]:

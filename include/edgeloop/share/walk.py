@@ -7,11 +7,13 @@ from operator import itemgetter
 from stat import S_ISREG
 from typing import TYPE_CHECKING
 
-from edgeloop.share.names import matcher, refused, speakable
+from edgeloop.share.names import refused, speakable
 from edgeloop.share.source import Broken, Listing, Scope, Seen
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from edgeloop.share.names import Matching
 
 DEEPEST = 64
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -49,9 +51,8 @@ def descended(at: int, below: str) -> int | None:
 class Walk:
     """One walk through a folder. Descriptors rather than paths: half the kernel's work, and nobody swaps in a link."""
 
-    def __init__(self, pattern: str, exclude: tuple[str, ...], marker: str) -> None:
-        self.wanted, self.excluded = matcher((pattern,)), matcher(exclude)
-        self.marks = matcher((marker,)) if marker else None
+    def __init__(self, matching: Matching) -> None:
+        self.matching = matching
         self.files: list[Seen] = []
         self.marked: list[Seen] = []
         self.broken: list[Broken] = []
@@ -75,20 +76,19 @@ class Walk:
         return Listing(tuple(self.files), tuple(sorted(self.marked)), tuple(sorted(self.broken)))
 
     def _part(self, top: int, folder: str) -> None:
-        parts = folder.split("/")
-        if any(self.excluded(part, "/".join(parts[: at + 1])) for at, part in enumerate(parts)):
+        if self.matching.hides(folder):
             return
         at = descended(os.dup(top), folder)
         if at is None:
             return
         try:
-            self._walk(at, folder + "/", len(parts))
+            self._walk(at, folder + "/", folder.count("/") + 1)
         finally:
             os.close(at)
 
     def _walk(self, at: int, prefix: str, depth: int) -> None:
         self.folders += 1
-        marks, excluded, wanted = self.marks, self.excluded, self.wanted
+        marks, excluded, wanted = self.matching.marks, self.matching.excluded, self.matching.wanted
         inside: list[str] = []
         with os.scandir(at) as entries:
             for entry in entries:
