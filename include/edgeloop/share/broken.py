@@ -58,7 +58,7 @@ def noted(before: Iterable[Trouble], found: Iterable[Broken], scope: Scope, now:
     """What is wrong after one more look: the same trouble keeps its time, what was not looked at stays as it was."""
     since = {(one.path, one.reason): one.since for one in before}
     at = now.isoformat(timespec="seconds")
-    seen = [Trouble(path=one.path, reason=one.reason, since=since.get((one.path, one.reason), at)) for one in set(found)]
+    seen = [Trouble(path=path, reason=why, since=since.get((path, why), at)) for path, why in set(found)]
     unseen = [one for one in before if not _in(one.path, scope)]
     return tuple(sorted([*seen, *unseen], key=lambda one: (one.path, one.reason)))
 
