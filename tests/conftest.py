@@ -100,6 +100,7 @@ def airflow(site: Site) -> Iterator[AirflowSite]:
 
     folder = site.state / campaign_site.FOLDER
     campaign_site.small_pipeline(folder)
+    campaign_site.bulk_pipeline(folder)
     one = campaign_site.airflow_for(site, folder)
     one.start()
     try:

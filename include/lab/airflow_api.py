@@ -91,14 +91,16 @@ class AirflowApi:
                 raise
             return self.run(dag_id, run_id)
 
-    def runs(self, dag_id: str, *, partition_key: str | None = None, state: str | None = None) -> tuple[Run, ...]:
-        """Runs of a DAG, oldest first; `partition_key` and `state` narrow."""
+    def runs(
+        self, dag_id: str, *, partition_key: str | None = None, state: str | None = None, prefix: str | None = None
+    ) -> tuple[Run, ...]:
+        """Runs of a DAG, oldest first; `partition_key`, a `prefix` of it, and `state` narrow."""
         params: dict[str, Any] = {"order_by": "id"}
         if state:
             params["state"] = state
-        if partition_key:
+        if start := partition_key or prefix:
             # The server matches a prefix, splitting at "|"; the exact comparison is ours.
-            params["partition_key_prefix_pattern"] = partition_key
+            params["partition_key_prefix_pattern"] = start
         found = (records.run(raw) for raw in self.http.items(f"/dags/{_q(dag_id)}/dagRuns", "dag_runs", params))
         return tuple(run for run in found if partition_key is None or run.partition_key == partition_key)
 

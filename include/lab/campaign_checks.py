@@ -7,40 +7,20 @@ import time
 from typing import TYPE_CHECKING
 
 from edgeloop import registry
-from edgeloop.errors import EdgeloopError
 from edgeloop.records import Batch, Certificate, ModelImage, ModelVersion, TrainingRun
 from edgeloop.rollout.exposure import exposures
 from lab import proof
+from lab.campaign_arrival_checks import arrived, settled
+from lab.campaign_unit import broken, hold
 from lab.campaign_work import batch_on_share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from lab.campaign_site import Ground
     from lab.campaign_unit import Unit
 
 LABEL = "edgeloop.training"
-
-
-class NotHeldError(EdgeloopError):
-    """Something that must hold after a fault does not."""
-
-
-def hold(condition: object, what: str) -> None:
-    """Raise ``NotHeldError`` unless ``condition``."""
-    if not condition:
-        raise NotHeldError(what, left="everything as the fault left it", next="look at the runs and the part itself")
-
-
-def broken(checks: Iterable[Callable[[], object]]) -> list[str]:
-    """What the checks complain about, each in a sentence."""
-    said = []
-    for check in checks:
-        try:
-            check()
-        except EdgeloopError as error:
-            said.append(error.what)
-    return said
 
 
 def after(ground: Ground, unit: Unit, *, retrains: bool) -> list[str]:
@@ -50,6 +30,7 @@ def after(ground: Ground, unit: Unit, *, retrains: bool) -> list[str]:
         "train": (lambda: trained_once(ground, unit, retrains=retrains),),
         "package": (lambda: packaged(ground, unit),),
         "rollout": (lambda: rolled(ground, unit), lambda: serving(ground)),
+        "arrivals": arrived(ground, unit),
     }
     return broken(of_work[unit.work])
 
@@ -62,6 +43,7 @@ def at_rest(ground: Ground) -> list[str]:
             lambda: proof.vm_clean(ground.site),
             lambda: builder_clean(ground),
             lambda: newest_hold(ground),
+            lambda: settled(ground),
         )
     )
 

@@ -43,6 +43,20 @@ SMALL = (
 )
 """What the small pipeline.yaml says otherwise: text, text instead, why (kept as a comment in the file)."""
 
+BULK = "wind_bulk"
+BULK_DIFFERS = (
+    ("name: wind_power", f"name: {BULK}"),
+    ("folder: wind_power", f"folder: {BULK}"),
+    ("group: '_(\\d{4}-\\d{2})\\.csv$'", "group: '_([0-9a-f]{8}-\\d+)\\.csv$'"),
+    ("container: wind-power", "container: wind-bulk"),
+    ("quiet_seconds: 2", "quiet_seconds: 1"),
+    ('sweep: "*/10 * * * *"', 'sweep: "47 * * * *"'),
+)
+BULK_SLOW = "\ntransfer:\n  limit_mbit: {mbit:g}   # an upload that is over in a blink cannot be struck\n"
+BULK_MBIT = 12.0
+BULK_STAGES = ("train", "package", "rollout", "drift", "drift_sweep")
+"""Stages that the bulk pipeline's traffic would wake for nothing."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
@@ -52,6 +66,8 @@ class Ground:
     airflow: AirflowSite
     pipelines: Path
     loop: Loop
+    bulk: Loop
+    """That of the second pipeline, whose files come in any number and size and train nothing."""
 
     @property
     def spec_file(self) -> Path:
@@ -75,6 +91,19 @@ def small_pipeline(folder: Path) -> Path:
     spec = home / catalog.SPEC
     for old, new, why in SMALL:
         edit(spec, old, new, why)
+    return spec
+
+
+def bulk_pipeline(folder: Path) -> Path:
+    """Copy the sample below ``folder`` once more, to take files of any group and size; returns its pipeline.yaml."""
+    home = folder / BULK
+    shutil.rmtree(home, ignore_errors=True)
+    shutil.copytree(SAMPLE, home, ignore=shutil.ignore_patterns("__pycache__"))
+    spec = home / catalog.SPEC
+    for old, new in BULK_DIFFERS:
+        edit(spec, old, new)
+    write(spec, spec.read_text(encoding="utf-8") + BULK_SLOW.format(mbit=BULK_MBIT))
+    edit(home / catalog.SUITE, '"max_value": 10000\n', '"max_value": 10000000\n')
     return spec
 
 
@@ -125,10 +154,10 @@ def ground_of(
     airflow: AirflowSite, site: Site, folder: Path, tick: Callable[[str, float], None] | None = None
 ) -> Iterator[Ground]:
     """The ground of an Airflow that is up."""
-    spec = catalog.load(folder, site.state / "last_valid").find(PIPELINE).spec
+    loaded = catalog.load(folder, site.state / "last_valid")
     with airflow.api("admin") as admin, airflow.api("oncall") as oncall:
-        loop = Loop(site, spec, admin, oncall, tick=tick)
-        yield Ground(site=site, airflow=airflow, pipelines=folder, loop=loop)
+        loop, bulk = (Loop(site, loaded.find(one).spec, admin, oncall, tick=tick) for one in (PIPELINE, BULK))
+        yield Ground(site=site, airflow=airflow, pipelines=folder, loop=loop, bulk=bulk)
 
 
 def ensure_champion(ground: Ground, months: Iterable[str]) -> ModelVersion:

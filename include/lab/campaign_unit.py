@@ -9,13 +9,17 @@ from edgeloop.errors import EdgeloopError
 from lab.airflow_api import DeadlineError, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from lab.airflow_records import Run
     from lab.campaign_site import Ground
 
 T = TypeVar("T")
 START_SECONDS = 120.0
+
+
+class NotHeldError(EdgeloopError):
+    """Something that must hold after a fault does not."""
 
 
 class MissedError(EdgeloopError):
@@ -46,7 +50,7 @@ class Ending:
     reason: str = ""
 
 
-def patiently(look: Callable[[], T | None], *, seconds: float, what: str) -> T:
+def patiently(look: Callable[[], T | None], *, seconds: float, what: str, every: float = 0.3) -> T:
     """Wait for an answer; parts that are down meanwhile are no answer, not an error."""
     trouble: list[str] = []
 
@@ -58,7 +62,7 @@ def patiently(look: Callable[[], T | None], *, seconds: float, what: str) -> T:
             return None
 
     try:
-        return wait_for(probe, seconds=seconds, what=what, every=0.3)
+        return wait_for(probe, seconds=seconds, what=what, every=every)
     except DeadlineError as error:
         raise DeadlineError(f"{error.what} {' '.join(trouble)}".strip(), left=error.left, next=error.next) from error
 
@@ -79,3 +83,20 @@ def started(ground: Ground, unit: Unit) -> Run:
         return run if run is not None and run.state != "queued" else None
 
     return patiently(look, seconds=START_SECONDS, what=f"{unit.work} {unit.key} to start")
+
+
+def hold(condition: object, what: str) -> None:
+    """Raise ``NotHeldError`` unless ``condition``."""
+    if not condition:
+        raise NotHeldError(what, left="everything as the fault left it", next="look at the runs and the part itself")
+
+
+def broken(checks: Iterable[Callable[[], object]]) -> list[str]:
+    """What the checks complain about, each in a sentence."""
+    said = []
+    for check in checks:
+        try:
+            check()
+        except EdgeloopError as error:
+            said.append(error.what)
+    return said

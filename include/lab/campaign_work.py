@@ -14,8 +14,9 @@ from edgeloop import registry
 from edgeloop.errors import EdgeloopError
 from edgeloop.records import Batch, FileRef, ModelImage, ModelVersion, TrainingRun, sha256_hex
 from edgeloop.share import Folder, group_of
-from lab import campaign_site
+from lab import campaign_arrivals, campaign_site
 from lab.airflow_api import DeadlineError
+from lab.campaign_arrivals import Arrivals
 from lab.campaign_unit import Ending, Unit, patiently, run_of
 
 if TYPE_CHECKING:
@@ -114,7 +115,9 @@ class Rollout:
         return Unit(work=self.name, dag_id=run.dag_id, key=key, subject=image.id, since=since, run_id=run.run_id)
 
 
-WORKS: dict[str, Work] = {one.name: one for one in (Ingest(), Train(), Package(), Rollout())}
+WORKS: dict[str, Work] = {one.name: one for one in (Ingest(), Train(), Package(), Rollout(), Arrivals())}
+OF_THE_LOOP = ("ingest", "train", "package", "rollout")
+"""What a fault strikes that may strike any work."""
 
 
 def stock(ground: Ground) -> None:
@@ -151,7 +154,9 @@ def finish(ground: Ground, unit: Unit, seconds: float = SETTLE_SECONDS) -> Endin
 
 
 def runs_of(ground: Ground, unit: Unit) -> list[Run]:
-    """The unit's run, and for a rollout those of the rings after it."""
+    """The unit's run, for a rollout those of the rings after it, for arrivals those of every group."""
+    if unit.work == "arrivals":
+        return campaign_arrivals.runs(ground, unit)
     first = run_of(ground, unit)
     if first is None:
         return []
@@ -204,6 +209,8 @@ def others(ground: Ground) -> list[ModelImage]:
 
 
 def _done(ground: Ground, unit: Unit) -> bool:
+    if unit.work == "arrivals":
+        return campaign_arrivals.done(ground, unit)
     runs = runs_of(ground, unit)
     if not runs or any(run.state != "success" for run in runs):
         return False

@@ -110,6 +110,32 @@ def cut(site: Site, host: str) -> Iterator[None]:
         plug(site, host)
 
 
+@contextmanager
+def without_sshd(site: Site) -> Iterator[None]:
+    """The VM's sshd is gone in the block, with every session on it; what they started is nobody's child and lives."""
+    processes.stop(site, "vm-sshd", deadline=0.0)
+    try:
+        yield
+    finally:
+        start(site, "vm")
+
+
+@contextmanager
+def without_share(site: Site, *, mount_point: bool = False) -> Iterator[None]:
+    """The share's folder is gone in the block, or what a mount leaves when it goes: its empty ``mount_point``."""
+    root = site.share.path
+    away = root.with_name(f"{root.name}.away")
+    root.rename(away)
+    if mount_point:
+        root.mkdir()
+    try:
+        yield
+    finally:
+        if mount_point:
+            root.rmdir()
+        away.rename(root)
+
+
 def _part(site: Site, name: str) -> parts.Part:
     return parts.chosen(parts.every(describe.layout_of(site)), [name])[name]
 

@@ -8,8 +8,8 @@ from edgeloop import catalog
 from edgeloop.errors import ConfigurationError
 from lab import campaign, campaign_site
 from lab.campaign import Result
-from lab.campaign_checks import broken, hold
 from lab.campaign_kinds import KINDS
+from lab.campaign_unit import broken, hold
 from lab.campaign_work import WORKS
 
 if TYPE_CHECKING:
