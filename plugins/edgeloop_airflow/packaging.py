@@ -14,6 +14,7 @@ import edgeloop
 from edgeloop.errors import ConfigurationError, ConflictError, NotFoundError
 from edgeloop.packaging import build, golden, proof, push
 from edgeloop.records import ModelImage, ModelVersion, TrainingRun
+from edgeloop.residency_outputs import require_figures, require_synthetic
 from edgeloop_airflow import hooks
 from edgeloop_airflow.origin import origin, send
 
@@ -81,6 +82,7 @@ class _PackagingOperator(BaseOperator):
         model = desk.store.starting(ModelVersion, model_id)
         desk = desk.at(model.config)
         spec = desk.snapshot.spec
+        require_figures(spec, json.loads(model.metrics))
         training = desk.store.find(TrainingRun, model.training_run)
         recipe = build.Recipe(
             base=spec.image.base,
@@ -106,10 +108,13 @@ class _PackagingOperator(BaseOperator):
         """The golden rows of the bench's model, made once."""
         blobs, spec = bench.desk.blobs, bench.desk.snapshot.spec
         try:
-            return golden.Golden.from_json(blobs.get(bench.golden_blob))
+            found = golden.Golden.from_json(blobs.get(bench.golden_blob))
         except NotFoundError:
             content = blobs.get(bench.model.blob)
             made = golden.make(content, bench.model.sha256, spec.model.features, spec.image.golden_rows)
+        else:
+            require_synthetic(spec, found)
+            return found
         try:
             blobs.put_new(bench.golden_blob, made.to_json())
         except ConflictError:

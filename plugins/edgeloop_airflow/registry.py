@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from edgeloop import registry
 from edgeloop.errors import IntegrityError, NotFoundError
 from edgeloop.records import Dataset, ModelVersion, TrainingRun, sha256_hex
+from edgeloop.residency_outputs import require_figures
 from edgeloop_airflow import hooks
 from edgeloop_airflow.discreet import discreet
 from edgeloop_airflow.origin import origin, send
@@ -92,13 +93,15 @@ class RegisterModelOperator(BaseOperator):
                 next="Find out who changed it, then clear the train task with 'force' to train anew.",
             )
         dataset = desk.store.find(Dataset, run.dataset)
+        metrics = json.loads(run.metrics)
+        require_figures(desk.snapshot.spec, metrics)
         return registry.register(
             desk.store,
             desk.blobs,
             pipeline=self.pipeline,
             onnx=onnx,
             training_run=run,
-            metrics=json.loads(run.metrics),
+            metrics=metrics,
             tags={"dataset": run.dataset, "reason": dataset.reason if dataset else ""},
             window_end=dataset.window_end if dataset else "",
             by=self.dag_id,

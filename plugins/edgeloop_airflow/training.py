@@ -21,6 +21,7 @@ from edgeloop.training.plan import job_of, members, plan
 from edgeloop_airflow import hooks
 from edgeloop_airflow.discreet import discreet
 from edgeloop_airflow.origin import origin
+from edgeloop_airflow.residency import training_vm
 from edgeloop_airflow.training_dataset import KEY, RUN, FixDatasetOperator, forced_key, pinned_desk
 from edgeloop_airflow.training_trigger import TrainingTrigger, follower_name
 
@@ -65,7 +66,7 @@ class AttachComputeOperator(BaseOperator):
         del context
         desk = pinned_desk(hooks.desk(self.pipeline), self.key, forced_key(self.key, self.force, self.run))
         training = desk.snapshot.spec.training
-        endpoint = hooks.ssh_endpoint(training.connection)
+        endpoint = training_vm(desk.snapshot.spec)
         with compute.connected(endpoint) as vm:
             found = vm.compute(training.image)
         compute.check(found, endpoint)
@@ -125,7 +126,7 @@ class TrainOnVMOperator(BaseOperator):
         desk = pinned_desk(hooks.desk(self.pipeline), self.key, forced_key(self.key, self.force, self.run))
         data = desk.store.get(Dataset, self.dataset)
         spec = desk.snapshot.spec
-        with compute.connected(hooks.ssh_endpoint(spec.training.connection)) as vm:
+        with compute.connected(training_vm(spec)) as vm:
             wanted, champion = self._wanted(desk, vm, data, origin(context).kind)
             job = job_of(wanted, spec, now=time.time())
             self.log.info("Training %s of dataset %s, container %s", wanted.id, data.id, job.name)
@@ -211,7 +212,7 @@ class TrainOnVMOperator(BaseOperator):
         if done is not None:
             return done.id
         self._engaged = (connection, job)
-        with compute.connected(hooks.ssh_endpoint(connection)) as vm:
+        with compute.connected(training_vm(spec)) as vm:
             if ending is Ending.DEADLINE:
                 self._stop_late(vm, job, spec.training.timeout_minutes)
             found = vm.look(job)
