@@ -16,6 +16,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from airflow.triggers.shared_stream import SharedStreamProducer
 
 from edgeloop import catalog
+from edgeloop.errors import EdgeloopError
 from edgeloop.share import nudge
 from edgeloop_airflow import hooks
 from edgeloop_airflow.share import FIRST_PAUSE, LONGEST_PAUSE, ArrivalTrigger
@@ -61,11 +62,6 @@ def trigger_of(spec: Pipeline) -> BaseEventTrigger:
     return kind(pipeline=spec.name, connection=found.connection, queue=found.queue)
 
 
-async def section_of(pipeline: str) -> Source:
-    """The pipeline's source as its folder reads now."""
-    return (await asyncio.to_thread(catalog.load)).find(pipeline).spec.source
-
-
 def pause_after(trouble: int) -> float:
     """Seconds to wait after so many failed tries in a row."""
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(trouble, 10))
@@ -87,14 +83,22 @@ class QueueTrigger(BaseEventTrigger):
 
     async def told(self, bodies: Sequence[str]) -> TriggerEvent | None:
         """One event for all messages that concern the pipeline, with their count and no names; None if none does."""
-        section = await section_of(self.pipeline)
+        section = await asyncio.to_thread(self._section)
         count = 0
         for body in bodies:
             try:
-                count += sum(1 for one in nudge.read(body) if nudge.concerns(one, section))
+                count += sum(1 for one in nudge.read(body) if section is None or nudge.concerns(one, section))
             except nudge.PoisonError as why:
                 self.log.warning("A message of queue %s tells of no blob: %s", self.queue, why)
         return TriggerEvent({"pipeline": self.pipeline, "queue": self.queue, "events": count}) if count else None
+
+    def _section(self) -> Source | None:
+        """The pipeline's source as its folder reads now; None where it cannot be read, and then any event counts."""
+        try:
+            return catalog.load().find(self.pipeline).spec.source
+        except EdgeloopError as error:
+            self.log.warning("Events for %s are not filtered: %s", self.pipeline, error)
+            return None
 
 
 class StorageQueueTrigger(QueueTrigger):
@@ -200,7 +204,6 @@ class QueueReader(SharedStreamProducer):
         from azure.core.exceptions import AzureError
 
         from edgeloop.azure.queue import MessageQueue
-        from edgeloop.errors import EdgeloopError
 
         aside = f"{self.name}{POISON}"
         try:
