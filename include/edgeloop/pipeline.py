@@ -178,6 +178,14 @@ class Pipeline(Part):
             raise wrong(f"leaves out {', '.join(missing)}; add each site to a ring", "rollout", "rings")
         return self
 
+    @model_validator(mode="after")
+    def _source_is_not_the_loops_own_container(self) -> Self:
+        ours = (self.storage.container, self.storage.predictions)
+        source = self.source
+        if source.kind == "blob" and source.connection == self.storage.connection and source.container in ours:
+            raise wrong(f"leads into the loop's own container {source.container!r}; choose another", "source", "folder")
+        return self
+
     def device_of(self, site: str) -> str:
         """The Airflow connection of the device at ``site``."""
         return next(one.device for one in self.sites if one.name == site)

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, model_validator
 
-from edgeloop.pipeline_parts import ConnectionId, ContainerName, Part, wrong
+from edgeloop.pipeline_parts import CONTAINER_NAME, ConnectionId, ContainerName, Part, wrong
 
 
 class Nudge(Part):
@@ -51,6 +51,17 @@ class Source(Part):
         if groups != 1:
             raise wrong(f"must hold exactly one (...) that names the batch, it holds {groups}", "group")
         return self
+
+    @model_validator(mode="after")
+    def _a_blob_source_names_its_container(self) -> Self:
+        if self.kind == "blob" and not re.fullmatch(CONTAINER_NAME, self.container):
+            raise wrong("with kind: blob begins with the container, and a prefix may follow after '/'", "folder")
+        return self
+
+    @property
+    def container(self) -> str:
+        """The container of a blob source."""
+        return self.folder.strip("/").partition("/")[0]
 
     @model_validator(mode="after")
     def _marker_goes_with_complete(self) -> Self:

@@ -89,17 +89,10 @@ def _smb(section: Source, connection: Connection) -> FileSource:
 def _blob(section: Source, connection: Connection) -> FileSource:
     from edgeloop.share.blob_prefix import BlobPrefix
 
-    container, _, prefix = section.folder.strip("/").partition("/")
-    if not container:
-        raise ConfigurationError(
-            "source.folder is empty; for source.kind 'blob' it names the container.",
-            left="nothing was read",
-            next="Write the container, and a prefix after '/' where the files lie deeper: 'folder: landing/plant-7'.",
-        )
     return BlobPrefix(
         connection=section.connection,
-        container=hooks.account_of(section.connection, connection).container(container),
-        prefix=prefix,
+        container=hooks.account_of(section.connection, connection).container(section.container),
+        prefix=section.folder.strip("/").removeprefix(section.container).strip("/"),
         pattern=section.pattern,
         exclude=section.exclude,
     )

@@ -14,6 +14,7 @@ from edgeloop.errors import ConfigurationError
 if TYPE_CHECKING:
     from edgeloop.problems import Problem
 
+OWN = "  kind: blob\n  connection: edgeloop_private\n  folder: wind-power/data"
 SAMPLE = Path(__file__).resolve().parents[2] / "include" / "pipelines" / "wind_power"
 
 
@@ -75,6 +76,8 @@ def test_the_sample_pipeline_is_valid(home: Path) -> None:
         ("residency: on_premises ", "residency: anywhere ", "residency", "'on_premises' or 'cloud'"),
         ("container: wind-power", "container: Wind_Power", "storage.container", "'Wind_Power' will not do"),
         ("(\\d{4}-\\d{2})", "(\\d{4}-\\d{2}", "source.group", "is no regular expression"),
+        ("  connection: edgeloop_share", "  kind: blob\n  connection: c", "source.folder", "begins with the container"),
+        ("  connection: edgeloop_share\n  folder: wind_power", OWN, "source.folder", "own container 'wind-power'"),
         ("(\\d{4}-\\d{2})", "\\d{4}-\\d{2}", "source.group", "exactly one (...) that names the batch, it holds 0"),
         ("(\\d{4}-\\d{2})", "(\\d{4})-(\\d{2})", "source.group", "it holds 2"),
         ("target: P_avg", "target: P_avg\n  timezone: Paris", "columns.timezone", "no IANA name"),

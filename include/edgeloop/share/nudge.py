@@ -47,9 +47,9 @@ def concerns(arrival: Arrival, section: Source) -> bool:
     """Whether the arrival is one of the source's files or markers; any is, where the source is no container."""
     if section.kind != "blob":
         return True
-    container, _, prefix = section.folder.strip("/").partition("/")
+    prefix = section.folder.strip("/").removeprefix(section.container).strip("/")
     lead = f"{prefix}/" if prefix else ""
-    if arrival.container != container or not arrival.path.startswith(lead):
+    if arrival.container != section.container or not arrival.path.startswith(lead):
         return False
     path = arrival.path.removeprefix(lead)
     if section.marker and counts(path, section.marker, ()):
