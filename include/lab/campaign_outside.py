@@ -55,7 +55,6 @@ class SeenBatch:
 
     id: str
     group: str
-    claimed_at: str
     files: frozenset[Content]
 
     @property
@@ -81,7 +80,7 @@ class Outside:
 
     inbox: Path
     client: ContainerClient
-    _records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _read: dict[str, Any] = field(default_factory=dict)
 
     def on_share(self, prefix: str = "") -> dict[str, frozenset[Content]]:
         """The files of every group whose name begins so, as they lie there now."""
@@ -93,17 +92,21 @@ class Outside:
         return {group: frozenset(files) for group, files in groups.items()}
 
     def batches(self, prefix: str = "") -> list[SeenBatch]:
-        """Every batch of the groups whose name begins so, oldest claim first."""
-        found = [
+        """Every batch of the groups whose name begins so, in the order in which the journal of claims took them.
+
+        A record that no claim names is of a run that died, or lost the race, before its claim came true.
+        """
+        records = dict(self._all("records/batch/", "record"))
+        claims = [pair for _, claimed in self._all("ledgers/claims/", "batches") for pair in claimed]
+        return [
             SeenBatch(
                 id=name,
-                group=body["group"],
-                claimed_at=body["claimed_at"],
-                files=frozenset((one["path"], one["sha256"]) for one in body["files"]),
+                group=group,
+                files=frozenset((one["path"], one["sha256"]) for one in records[name]["files"]),
             )
-            for name, body in self._all("batch")
+            for group, name in claims
+            if group.startswith(prefix)
         ]
-        return sorted((one for one in found if one.group.startswith(prefix)), key=lambda one: one.claimed_at)
 
     def certificates(self, batches: Iterable[str]) -> list[SeenCertificate]:
         """Every certificate of these batches."""
@@ -116,7 +119,7 @@ class Outside:
                 files=frozenset((one["path"], one["sha256"]) for one in body["files"]),
                 set_aside=tuple(body["set_aside"]),
             )
-            for name, body in self._all("certificate")
+            for name, body in self._all("records/certificate/", "record")
             if body["batch"] in wanted
         ]
 
@@ -161,17 +164,13 @@ class Outside:
         return sum(int(one.size or 0) for one in (*made, *waiting)), bool(made)
 
     @asked
-    def _all(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
-        # Records are written once, so one that was read need not be read again.
-        for name in list(self.client.list_blob_names(name_starts_with=f"records/{kind}/")):
-            if name not in self._records:
-                self._records[name] = json.loads(self.client.download_blob(name).readall())["record"]
-        stem = f"records/{kind}/"
-        return [
-            (name.removeprefix(stem).removesuffix(".json"), body)
-            for name, body in self._records.items()
-            if name.startswith(stem)
-        ]
+    def _all(self, stem: str, part: str) -> list[tuple[str, Any]]:
+        """One part of every JSON blob below ``stem``, by name; what is written once is read once."""
+        names = [name for name in self.client.list_blob_names(name_starts_with=stem) if name.endswith(".json")]
+        for name in names:
+            if name not in self._read:
+                self._read[name] = json.loads(self.client.download_blob(name).readall())[part]
+        return [(name.removeprefix(stem).removesuffix(".json"), self._read[name]) for name in names]
 
 
 def of_bulk(ground: Ground) -> Outside:
