@@ -7,9 +7,8 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from edgeloop.share import smb_wire as wire
-from edgeloop.share.names import refused, speakable
+from edgeloop.share.names import DEEPEST, no_entry, refused, speakable, too_deep
 from edgeloop.share.source import Broken, Listing, Scope, Seen
-from edgeloop.share.walk import DEEPEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -109,7 +108,7 @@ class Walk:
                 raise self.owner.missing()
             return False  # removed since its own directory was listed, or a day without files
         if opened.status == wire.ACCESS_DENIED and place.prefix:
-            self.broken.append(Broken(place.prefix.rstrip("/"), "is a folder that the connection's user may not list"))
+            self.broken.append(no_entry(place.prefix.rstrip("/")))
             return False
         self.owner.refuse(opened, place.where)
         return True
@@ -160,6 +159,6 @@ class Walk:
         if not speakable(name):
             self.broken.append(refused(path))
         elif path.count("/") >= DEEPEST:
-            self.broken.append(Broken(path, f"lies more than {DEEPEST} folders deep"))
+            self.broken.append(too_deep(path))
         else:
             self.due.append(Place(f"{place.where}/{name}" if place.where else name, f"{path}/", above))
