@@ -162,12 +162,12 @@ class Claim:
             files=len(files),
         )
 
-    def ask(self, batch: str) -> Right:
+    def ask(self, batch: str, *, forced: bool = False) -> Right:
         """Whether this run must mint ``batch``. A certificate proves that its partition arrived, whoever sent it."""
         if any(True for _ in self.store.objects.list(f"edges/{batch}/certificate/")):
             return Right.DELIVERED
         right = self.rights.ask(batch, self.run, self._remembered_fate)
-        return Right.MINE if self.force and right is not Right.ELSEWHERE else right
+        return Right.MINE if forced and right is not Right.ELSEWHERE else right
 
     def _remembered_fate(self, holder: str) -> Fate:
         if holder not in self._fates:
@@ -177,7 +177,7 @@ class Claim:
     def _ask_all(self, revisions: list[Revision]) -> dict[str, Right]:
         state = self.journal.read()
         forced = {state.standing[one.group] for one in revisions if self.force and one.group in state.standing}
-        return {one: self.ask(one) for one in sorted(state.outstanding | forced)}
+        return {one: self.ask(one, forced=one in forced) for one in sorted(state.outstanding | forced)}
 
     def _note(self, asked: Mapping[str, Right], swept_at: str) -> None:
         """Keep what was found out, so that nobody asks again. Whoever wrote in between says what is left to note."""

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.edgeloop.share.conftest import PIPELINE
 
-from edgeloop.records import Batch, Certificate
+from edgeloop.certificates import newest_of_each_group
+from edgeloop.records import Batch, Certificate, sha256_hex
 from edgeloop.share import Claim, Claims, Emissions, Fate, Folder, Intake, Right, group_of
+from edgeloop.share.source import Scope
 
 if TYPE_CHECKING:
+    from edgeloop.azure.blob import BlobAccount
     from edgeloop.catalog import Snapshot
     from edgeloop.store import Store
 
@@ -236,6 +244,166 @@ def test_unclaimed_files_are_told_apart(claim: Callable[..., Intake], drop: Drop
     changed = drop("north1_2014-01.csv", "more")
     for one in (watching, Claims(store)):
         assert [seen.path for seen in one.unclaimed(folder.scan())] == [late.name, changed.name]
+
+
+def test_files_put_back_are_the_newest_data_again(
+    claim: Callable[..., Intake], drop: Drop, store: Store, folder: Folder
+) -> None:
+    """A, B, A, B, A: each is a batch of its own, claimed later than the one before, and its certificate stands."""
+    path = drop("north_2014-01.csv", "A")
+    as_it_was = path.stat()
+    claimed: list[Batch] = []
+    for number, content in enumerate("ABABA"):
+        path.write_text(content)
+        if content == "A":
+            # Put back from an archive with its time: nothing but what was claimed last tells that it changed.
+            os.utime(path, ns=(as_it_was.st_atime_ns, as_it_was.st_mtime_ns))
+        claimed += claim(f"run {number}").emit
+        assert claim(f"again {number}").emit == ()
+    assert [one.files[0].sha256 for one in claimed] == [sha256_hex(one.encode()) for one in "ABABA"]
+    assert len({one.id for one in claimed}) == 5
+    assert [one.claimed_at for one in claimed] == sorted({one.claimed_at for one in claimed})
+    assert [one.replaces for one in claimed] == ["", *(one.id for one in claimed[:-1])]
+    certificates = [
+        Certificate(pipeline="p", batch=one.id, suite="s", group=one.group, claimed_at=one.claimed_at)
+        for one in claimed
+    ]
+    assert [one.batch for one in newest_of_each_group(reversed(certificates))] == [claimed[-1].id]
+
+
+@pytest.mark.fault
+def test_a_clock_that_is_behind_does_not_turn_the_order(
+    snapshot: Snapshot, folder: Folder, store: Store, drop: Drop
+) -> None:
+    """The later claim of a group has the later time, whatever the machine that made it thinks."""
+    when = iter([datetime(2026, 5, 1, 12, tzinfo=UTC), datetime(2026, 5, 1, 11, tzinfo=UTC)])
+    claimed = []
+    for content in ("first", "second"):
+        drop("north_2014-01.csv", content)
+        now = next(when)
+        work = Claim(snapshot, folder, store, run=content, fate=DELIVERED, clock=lambda now=now: now)
+        claimed += work.take(folder.scan()).emit
+    assert claimed[0].claimed_at < claimed[1].claimed_at
+
+
+def test_what_a_producer_clears_away_stays_part_of_its_group(claim: Callable[..., Intake], drop: Drop) -> None:
+    """A removed file alone makes no revision; a late one makes a revision that still holds it."""
+    gone = drop("north_2014-01.csv", "old")
+    (first,) = claim("run 1").emit
+    gone.unlink()
+    assert claim("run 2").emit == ()
+    drop("south_2014-01.csv", "late")
+    intake = claim("run 3")
+    (second,) = intake.emit
+    assert [one.path for one in second.files] == ["north_2014-01.csv", "south_2014-01.csv"]
+    assert second.files[0] == first.files[0]
+    assert intake.kept == 1
+    drop("north_2014-01.csv", "old")
+    assert claim("run 4").emit == (), "put back as it was, it is what the batch holds"
+
+
+def test_force_lets_go_of_what_is_gone(claim: Callable[..., Intake], drop: Drop) -> None:
+    """A reason claims the group as it lies there: a retracted file leaves it."""
+    gone = drop("north_2014-01.csv", "wrong")
+    drop("south_2014-01.csv")
+    claim("run 1")
+    gone.unlink()
+    (batch,) = claim("run 2", force="north was retracted").emit
+    assert [one.path for one in batch.files] == ["south_2014-01.csv"]
+    assert claim("run 3").emit == ()
+
+
+def test_what_was_not_looked_at_stays_part_of_its_group(
+    snapshot: Snapshot, folder: Folder, store: Store, drop: Drop, claim: Callable[..., Intake]
+) -> None:
+    """A sweep that sees the last days of a month makes a revision of the whole month."""
+    for day in ("01", "02"):
+        (folder.path / day).mkdir()
+        drop(f"{day}/north_2014-01.csv", day)
+    claim("run 1")
+    (folder.path / "03").mkdir()
+    drop("03/north_2014-01.csv", "03")
+    work = Claim(snapshot, folder, store, run="run 2", fate=DELIVERED)
+    (batch,) = work.take(folder.scan(Scope(folders=("03",)))).emit
+    assert [one.path for one in batch.files] == [f"{day}/north_2014-01.csv" for day in ("01", "02", "03")]
+
+
+def test_what_is_excluded_today_leaves_its_group(
+    snapshot: Snapshot, folder: Folder, store: Store, drop: Drop, claim: Callable[..., Intake]
+) -> None:
+    """A pattern that was narrowed lets go of files, although nobody looked at them again."""
+    drop("north_2014-01.csv")
+    drop("test_2014-01.csv")
+    claim("run 1")
+    drop("south_2014-01.csv")
+    source = snapshot.spec.source.model_copy(update={"exclude": ("test_*",)})
+    narrowed = dataclasses.replace(snapshot, spec=snapshot.spec.model_copy(update={"source": source}))
+    work = Claim(narrowed, folder, store, run="run 2", fate=DELIVERED)
+    seen = [one for one in folder.scan() if not one.path.startswith("test_")]
+    (batch,) = work.take(seen).emit
+    assert [one.path for one in batch.files] == ["north_2014-01.csv", "south_2014-01.csv"]
+
+
+def test_a_late_file_does_not_cost_reading_its_group(
+    claim: Callable[..., Intake], drop: Drop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What did not change is known by the batch that stands for the group."""
+    for number in range(5):
+        drop(f"n{number}_2014-01.csv", str(number))
+    claim("run 1")
+    drop("late_2014-01.csv")
+    read: list[str] = []
+    digest = Folder.digest
+    monkeypatch.setattr(Folder, "digest", lambda self, one, *more: (read.append(one.path), digest(self, one, *more))[1])
+    (batch,) = claim("run 2").emit
+    assert read == ["late_2014-01.csv"]
+    assert len(batch.files) == 6
+
+
+PROCESS = """
+import sys
+from pathlib import Path
+from edgeloop import catalog
+from edgeloop.azure.blob import BlobAccount
+from edgeloop.share import Claim, Fate, Folder
+from edgeloop.store import Store
+home, root, container, run = sys.argv[1:]
+snapshot, _ = catalog.read(Path(home))
+source = snapshot.spec.source
+folder = Folder(connection="c", root=Path(root), below=source.folder, pattern=source.pattern)
+account = BlobAccount(connection="c", connection_string=sys.stdin.readline().strip())
+store = Store(account.container(container))
+store.objects.exists("warm")
+print("ready", flush=True)
+sys.stdin.readline()
+intake = Claim(snapshot, folder, store, run=run, fate=lambda _: Fate.ALIVE).take(folder.scan())
+for one in intake.emit:
+    print(one.key, flush=True)
+"""
+
+
+@pytest.mark.fault
+def test_two_processes_at_once_claim_each_file_once(
+    folder: Folder, store: Store, drop: Drop, blob_account: BlobAccount
+) -> None:
+    """Two intakes on two machines: every batch falls to exactly one of them, and every file is in one batch."""
+    for month in range(1, 7):
+        for site in ("north", "south"):
+            drop(f"{site}_2014-{month:02d}.csv", f"{site} {month}")
+    container = store.objects.name  # type: ignore[attr-defined]
+    argv = [sys.executable, "-c", PROCESS, str(PIPELINE), str(folder.root), container]
+    racers = [
+        subprocess.Popen([*argv, run], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for run in ("a", "b")
+    ]
+    for one in racers:
+        one.stdin.write(f"{blob_account.connection_string}\n")  # type: ignore[union-attr]
+        one.stdin.flush()  # type: ignore[union-attr]
+    assert [one.stdout.readline() for one in racers] == ["ready\n", "ready\n"]  # type: ignore[union-attr]
+    minted = [key for one in racers for key in one.communicate("go\n", timeout=60)[0].split()]
+    assert [one.returncode for one in racers] == [0, 0]
+    assert len(minted) == len(set(minted)) == 6
+    paths = [file.path for key in minted for file in store.starting(Batch, key.partition("@")[2]).files]
+    assert len(paths) == len(set(paths)) == 12
 
 
 def test_a_right_passes_on_only_from_the_dead(store: Store) -> None:
