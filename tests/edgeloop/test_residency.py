@@ -155,7 +155,7 @@ def test_another_pipeline_may_not_carry_it_away(changes: dict[str, Any], field: 
     assert found.field == field
     assert "tiny_power" in found.remedy
     assert residency.clash(cloud(**changes), spec(residency="cloud")) is None
-    assert residency.clash(spec(**{**changes, "residency": "on_premises"}), spec()) is None
+    assert residency.clash(spec(**{**changes, "storage__container": "another"}), spec()) is None
 
 
 @pytest.mark.parametrize("folder", ["elsewhere", "exports_2", "export"])
