@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import BaseHook
 
 from edgeloop import catalog
-from edgeloop.azure.blob import BlobAccount, BlobContainer
+from edgeloop.azure.connection import Fields
 from edgeloop.containers.endpoint import EngineEndpoint, RegistryEndpoint
 from edgeloop.errors import ConfigurationError
 from edgeloop.residency_guard import require_private
@@ -23,6 +23,8 @@ from edgeloop.store import Store
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
+    from edgeloop.azure.account import BlobAccount
+    from edgeloop.azure.blob import BlobContainer
     from edgeloop.catalog import Snapshot
     from edgeloop.rollout.fleet import Device
 
@@ -44,24 +46,26 @@ def _folder(conn_id: str, connection: Connection) -> Path:
     return Path(path)
 
 
-def blob_account(conn_id: str) -> BlobAccount:
-    """The storage account behind a ``wasb`` connection with a connection string."""
-    return account_of(conn_id, BaseHook.get_connection(conn_id))
+def blob_account(conn_id: str, preset: str = "azure") -> BlobAccount:
+    """The storage account behind a ``wasb`` connection; ``preset`` says which kind of blob service answers there."""
+    return account_of(conn_id, BaseHook.get_connection(conn_id), preset)
 
 
-async def blob_account_async(conn_id: str) -> BlobAccount:
+async def blob_account_async(conn_id: str, preset: str = "azure") -> BlobAccount:
     """As :func:`blob_account`, for triggers: the synchronous look-up can deadlock their event loop."""
-    return account_of(conn_id, await BaseHook.aget_connection(conn_id))
+    return account_of(conn_id, await BaseHook.aget_connection(conn_id), preset)
 
 
-def account_of(conn_id: str, connection: Connection) -> BlobAccount:
-    """The storage account that a connection names, asking nobody."""
-    extra = connection.extra_dejson
-    if not extra.get("connection_string"):
-        raise _incomplete(conn_id, "extra.connection_string of the storage account")
-    return BlobAccount(
-        connection=conn_id, connection_string=extra["connection_string"], api_version=extra.get("api_version", "")
+def account_of(conn_id: str, connection: Connection, preset: str = "azure") -> BlobAccount:
+    """The storage account that a connection names, asking nobody; raises ``ConfigurationError`` naming the field."""
+    fields = Fields(
+        connection=conn_id,
+        host=connection.host or "",
+        login=connection.login or "",
+        password=connection.password or "",
+        extra=connection.extra_dejson,
     )
+    return fields.account(preset)
 
 
 def ssh_endpoint(conn_id: str) -> Endpoint:
@@ -159,7 +163,7 @@ def desk(pipeline: str) -> Desk:
     """The desk of a pipeline as its folder reads now (or as it last was valid)."""
     snapshot = catalog.load().find(pipeline)
     storage = snapshot.spec.storage
-    blobs = blob_account(storage.connection).container(storage.container)
+    blobs = blob_account(storage.connection, storage.preset).container(storage.container)
     return Desk(snapshot=snapshot, blobs=blobs, store=Store(blobs))
 
 
@@ -167,7 +171,7 @@ async def desk_async(pipeline: str) -> Desk:
     """As :func:`desk`, for triggers; the connection is awaited, blocking reads run in a thread."""
     snapshot = (await asyncio.to_thread(catalog.load)).find(pipeline)
     storage = snapshot.spec.storage
-    account = await blob_account_async(storage.connection)
+    account = await blob_account_async(storage.connection, storage.preset)
 
     def opened() -> Desk:
         blobs = account.container(storage.container)

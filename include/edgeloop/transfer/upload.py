@@ -1,169 +1,195 @@
-"""One file to one blob: conditional, checked block by block on the way, read back whole afterwards.
+"""One file to one blob: conditional, checked on the way, read back afterwards, each byte of the file read once.
 
 Blocks are named by their number and content, so an upload that was interrupted goes on with what the service already
-holds. The blob appears only when all of its blocks are there, and only if nobody else made it meanwhile.
+holds. The blob appears only when all of its blocks are there, and only if nobody else made it meanwhile. A file that
+fits into one block is one request.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from itertools import count
+from typing import TYPE_CHECKING, BinaryIO
 
+from edgeloop.azure.features import check_name, check_size
 from edgeloop.errors import ConflictError, IntegrityError, NotFoundError
 from edgeloop.records import FileRef
+from edgeloop.transfer.crew import work_through
+from edgeloop.transfer.plan import Plan, Terms, plan
+from edgeloop.transfer.progress import Meter, Report
+from edgeloop.transfer.proof import block_id, there, verify
+from edgeloop.transfer.target import Transferred, ref_of
+from edgeloop.transfer.throttle import throttle_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-BLOCK_BYTES = 4 * 1024 * 1024
-READ_BYTES = 1024 * 1024
+    from edgeloop.transfer.target import Log, Target
 
 
-class Target(Protocol):
-    """The container an upload needs; :class:`edgeloop.azure.blob.BlobContainer` is one."""
-
-    name: str
-
-    def staged(self, name: str) -> dict[str, int]:
-        """Ids and sizes of uncommitted blocks."""
-        ...
-
-    def stage(self, name: str, block: str, data: bytes) -> None:
-        """Send one block with its checksum."""
-        ...
-
-    def commit(self, name: str, blocks: list[str], *, metadata: dict[str, str] | None = None) -> None:
-        """Make the blob, or raise ``ConflictError`` if it is there."""
-        ...
-
-    def digest(self, name: str) -> tuple[int, str]:
-        """Size and sha256 of the stored bytes, or raise ``NotFoundError``."""
-        ...
-
-    def delete(self, name: str) -> None:
-        """Remove the blob."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transferred:
-    """A file that is in blob storage; ``found`` if it was there before, ``sent`` in bytes."""
-
-    file: FileRef
-    found: bool
-    sent: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far an upload is; sizes in bytes, ``resumed`` were there from an earlier try."""
-
-    name: str
-    done: int
-    size: int
-    resumed: int
-
-
-Report = Callable[[Progress], None]
-
-
-def upload(container: Target, name: str, path: Path, *, report: Report | None = None) -> Transferred:
+def upload(
+    container: Target,
+    name: str,
+    path: Path,
+    *,
+    known: FileRef | None = None,
+    terms: Terms | None = None,
+    report: Report | None = None,
+    log: Log | None = None,
+) -> Transferred:
     """Put the file at ``path`` into the blob ``name`` and prove that it arrived.
 
     The same content under that name is found and left; nothing is sent.
+
+    Args:
+        container: Where to.
+        name: The blob's name.
+        path: The file.
+        known: Size and sha256 that the file must have, if they are known.
+        terms: How the pipeline's files travel.
+        report: Told after every block.
+        log: Told rate and time left every ten seconds.
 
     Raises:
         ConflictError: Other content has that name; it stays.
         IntegrityError: The file changed while it was sent (no blob was made), or what was read back is not what was
             sent (the blob was removed again).
+        ConfigurationError: The service takes no such name or size.
         UnreachableError: The account did not answer; blocks that arrived are used by the next try.
     """
-    size, sha256 = file_digest(path)
-    file = FileRef(path=name, size=size, sha256=sha256)
-    if there(container, file):
-        return Transferred(file=file, found=True, sent=0)
-    blocks, sent = _send(container, file, path, report)
-    encoded = base64.b64encode(bytes.fromhex(sha256)).decode()
-    try:
-        container.commit(name, blocks, metadata={"sha256": sha256, "sha256_base64": encoded})
-    except ConflictError:
-        # Somebody was faster: the same content is as good as ours, other content raises.
-        if there(container, file):
-            return Transferred(file=file, found=True, sent=sent)
-        raise
-    try:
-        verify(container, file)
-    except IntegrityError as error:
-        # Ours alone (the commit was conditional) and wrong: left in place it would block every retry.
-        container.delete(name)
-        raise IntegrityError(error.what, left="no blob; it was removed again", next="Clear the task.") from error
-    return Transferred(file=file, found=False, sent=sent)
+    return Courier(container, terms, report=report, log=log).upload(name, path, known)
 
 
-def there(container: Target, file: FileRef) -> bool:
-    """Whether the blob is there with this content, judged by reading it; raises ``ConflictError`` on other content."""
-    try:
-        size, sha256 = container.digest(file.path)
-    except NotFoundError:
-        return False
-    if (size, sha256) != (file.size, file.sha256):
-        raise ConflictError(
-            f"Blob {container.name}/{file.path} is there with other content: {size} bytes, sha256 {sha256[:16]}; "
-            f"ours has {file.size} bytes, sha256 {file.sha256[:16]}.",
-            left="the blob that is there",
-            next="Find out what wrote it before you remove it; nothing overwrites it.",
-        )
-    return True
+class Courier:
+    """Takes files to one container under the same terms; its methods may be called by several threads."""
+
+    def __init__(
+        self, container: Target, terms: Terms | None = None, *, report: Report | None = None, log: Log | None = None
+    ) -> None:
+        self.container, self.terms = container, terms or Terms()
+        self.throttle = throttle_of(self.terms)
+        self._report, self._log = report, log
+
+    def upload(self, name: str, path: Path, known: FileRef | None = None, *, new: bool = False) -> Transferred:
+        """Send and read back; ``new`` spares the question whether the blob is there, which the write asks as well."""
+        sent = self.send(name, path, known, new=new)
+        return sent if sent.proof else self.proven(sent)
+
+    def send(self, name: str, path: Path, known: FileRef | None = None, *, new: bool = False) -> Transferred:
+        """Send without reading back; what is there already is proven all the same."""
+        with path.open("rb") as stream:
+            before = _stamp(os.fstat(stream.fileno()))
+            source = _Source(name=name, path=path, stream=stream, stamp=before, size=before[0], known=known)
+            check_name(self.container.features, name)
+            check_size(self.container.features, name, source.size)
+            if known is not None and known.size != source.size:
+                raise _changed(path)
+            if not new and (found := self._found(source)):
+                return found
+            way = plan(source.size, self.terms, self.container.features)
+            return self._whole(source) if source.size <= way.block_bytes else self._in_blocks(source, way)
+
+    def proven(self, sent: Transferred) -> Transferred:
+        """Read back what was sent; a blob that is wrong is removed again."""
+        try:
+            proof = verify(self.container, sent.file, self.terms, self.throttle)
+        except IntegrityError as error:
+            # Ours alone (the write was conditional) and wrong: left in place it would block every retry.
+            self.container.delete(sent.file.path)
+            raise IntegrityError(error.what, left="no blob; it was removed again", next="Clear the task.") from error
+        return Transferred(file=sent.file, found=False, sent=sent.sent, etag=proof.etag, proof=proof.how)
+
+    def _found(self, source: _Source) -> Transferred | None:
+        try:
+            self.container.look(source.name)
+        except NotFoundError:
+            return None
+        return self._same(source.known or ref_of(source.name, source.path), 0)
+
+    def _same(self, file: FileRef, sent: int) -> Transferred:
+        """The name is taken: the same content is as good as ours, other content raises."""
+        proof = there(self.container, file, self.terms, self.throttle)
+        return Transferred(file=file, found=True, sent=sent, etag=proof.etag, proof=proof.how)
+
+    def _meter(self, source: _Source) -> Meter:
+        return Meter(source.name, source.size, report=self._report, log=self._log)
+
+    def _whole(self, source: _Source) -> Transferred:
+        data = source.stream.read(source.size + 1)
+        file = source.read_as(len(data), hashlib.sha256(data).hexdigest())
+        self.throttle.take(file.size)
+        try:
+            self.container.put_whole(file.path, data, metadata=_metadata(file))
+        except ConflictError:
+            return self._same(file, file.size)
+        if self._report:
+            self._meter(source).add(file.size)
+        return Transferred(file=file, found=False, sent=file.size)
+
+    def _in_blocks(self, source: _Source, way: Plan) -> Transferred:
+        waiting, meter, ids = self.container.staged(source.name), self._meter(source), dict[int, str]()
+
+        sha256 = hashlib.sha256()
+
+        def read() -> Iterator[tuple[int, bytes]]:
+            for number in count():
+                data = source.stream.read(way.block_bytes)
+                if not data:
+                    return
+                sha256.update(data)
+                yield number, data
+
+        def send(block: tuple[int, bytes]) -> None:
+            number, data = block
+            name = ids[number] = block_id(number, data)
+            resumed = waiting.get(name) == len(data)
+            if not resumed:
+                self.throttle.take(len(data))
+                self.container.stage(source.name, name, data)
+            meter.add(len(data), resumed=resumed)
+
+        work_through(way.workers, read(), send)
+        file = source.read_as(source.stream.tell(), sha256.hexdigest())
+        try:
+            self.container.commit(file.path, [ids[number] for number in sorted(ids)], metadata=_metadata(file))
+        except ConflictError:
+            return self._same(file, meter.sent)
+        return Transferred(file=file, found=False, sent=meter.sent)
 
 
-def verify(container: Target, file: FileRef) -> None:
-    """Read the blob back and compare; raises ``IntegrityError``, or ``NotFoundError`` if it is gone."""
-    size, sha256 = container.digest(file.path)
-    if (size, sha256) != (file.size, file.sha256):
-        raise IntegrityError(
-            f"Blob {container.name}/{file.path} reads back as {size} bytes with sha256 {sha256}, "
-            f"not as {file.size} bytes with sha256 {file.sha256}.",
-            left="the blob as it is",
-            next="Restore it, or remove it and clear the task that uploads it.",
-        )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """An open file and what was seen of it when it was opened."""
+
+    name: str
+    path: Path
+    stream: BinaryIO
+    stamp: tuple[int, int]
+    size: int
+    known: FileRef | None
+
+    def read_as(self, size: int, sha256: str) -> FileRef:
+        """What was read; raises ``IntegrityError`` if the file was written to meanwhile, or is not the known one."""
+        file = FileRef(path=self.name, size=size, sha256=sha256)
+        expected = self.known.sha256 if self.known else sha256
+        if size != self.size or sha256 != expected or _stamp(os.fstat(self.stream.fileno())) != self.stamp:
+            raise _changed(self.path)
+        return file
 
 
-def file_digest(path: Path) -> tuple[int, str]:
-    """Size and sha256 of a file, read once."""
-    size, sha256 = 0, hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(READ_BYTES):
-            size += len(chunk)
-            sha256.update(chunk)
-    return size, sha256.hexdigest()
+def _stamp(found: os.stat_result) -> tuple[int, int]:
+    return found.st_size, found.st_mtime_ns
 
 
-def block_id(number: int, data: bytes) -> str:
-    """The id of a block: its number and the digest of its bytes, so that equal ids mean equal bytes."""
-    return base64.b64encode(f"{number:08d}-{hashlib.sha256(data).hexdigest()[:32]}".encode()).decode()
+def _changed(path: Path) -> IntegrityError:
+    return IntegrityError(
+        f"{path.name} changed while it was uploaded.", left="no blob was made", next="Clear the task."
+    )
 
 
-def _send(container: Target, file: FileRef, path: Path, report: Report | None) -> tuple[list[str], int]:
-    waiting = container.staged(file.path)
-    blocks: list[str] = []
-    done, resumed, sha256 = 0, 0, hashlib.sha256()
-    with path.open("rb") as stream:
-        while data := stream.read(BLOCK_BYTES):
-            sha256.update(data)
-            block = block_id(len(blocks), data)
-            if waiting.get(block) == len(data):
-                resumed += len(data)
-            else:
-                container.stage(file.path, block, data)
-            blocks.append(block)
-            done += len(data)
-            if report:
-                report(Progress(name=file.path, done=done, size=file.size, resumed=resumed))
-    if (done, sha256.hexdigest()) != (file.size, file.sha256):
-        raise IntegrityError(
-            f"{path.name} changed while it was uploaded.", left="no blob was made", next="Clear the task."
-        )
-    return blocks, done - resumed
+def _metadata(file: FileRef) -> dict[str, str]:
+    return {"sha256": file.sha256, "sha256_base64": base64.b64encode(bytes.fromhex(file.sha256)).decode()}

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edgeloop.azure import blob
+from edgeloop.azure import account, blob
 from edgeloop.azure.blob import BlobAccount
+from edgeloop.azure.features import STACK_API_VERSION
 from edgeloop.errors import ConfigurationError, ConflictError, NotFoundError, UnreachableError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def _account(port: int) -> BlobAccount:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No retries: what a test wants to see is the last answer, not the pauses before it."""
-    monkeypatch.setattr(blob, "RETRIES", 0)
+    monkeypatch.setattr(account, "RETRIES", 0)
 
 
 @pytest.fixture
@@ -183,9 +184,9 @@ def test_the_pauses_before_giving_up_are_bounded(unused_port: int) -> None:
     (retry,) = [one for one in policies if hasattr(one, "initial_backoff")]
     longest = sum(
         retry.initial_backoff + (retry.increment_base**count if count else 0) + retry.random_jitter_range
-        for count in range(blob.RETRIES)
+        for count in range(account.RETRIES)
     )
-    assert retry.total_retries == blob.RETRIES
+    assert retry.total_retries == account.RETRIES
     assert longest <= 30
 
 
@@ -225,7 +226,7 @@ def test_the_old_version_of_stack_hub_is_spoken_when_asked_for(
 ) -> None:
     """The conditions and checksums work with x-ms-version 2019-02-02 too."""
     old = BlobAccount(
-        connection="hub", connection_string=blob_account.connection_string, api_version=blob.STACK_HUB_API_VERSION
+        connection="hub", connection_string=blob_account.connection_string, api_version=STACK_API_VERSION
     ).container(container.name)
     old.put_new("x", b"1")
     with pytest.raises(ConflictError):

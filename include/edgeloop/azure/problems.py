@@ -1,0 +1,126 @@
+"""What went wrong between us and a storage account, told by the connection and the field to look at."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from edgeloop.errors import (
+    ConfigurationError,
+    ConflictError,
+    EdgeloopError,
+    IntegrityError,
+    NotFoundError,
+    ResidencyError,
+    UnreachableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edgeloop.azure.account import BlobAccount
+
+REFUSED = (401, 403)
+REDIRECTS = (301, 302, 303, 307, 308)
+BUSY = (429, 500, 502, 503, 504)
+NOT_FOUND, EXISTS, CHANGED = 404, 409, 412
+CORRUPTED = "Md5Mismatch"
+UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+
+
+def not_found(account: BlobAccount, blob: str) -> NotFoundError:
+    """A blob that must be there is not."""
+    return NotFoundError(
+        f"There is no blob {blob} in the account behind connection {account.connection!r}.",
+        next="Rerun the task that writes it.",
+    )
+
+
+def taken(blob: str) -> ConflictError:
+    """A conditional write found the name taken."""
+    return ConflictError(f"Blob {blob} is already there.", left="the blob that is there")
+
+
+def silent(account: BlobAccount, cause: Exception) -> EdgeloopError:
+    """Nobody answered, or not with a certificate that we trust."""
+    if UNTRUSTED in str(cause):
+        return ConfigurationError(
+            f"The certificate of the storage account behind connection {account.connection!r} is signed by no CA that "
+            "is trusted here.",
+            left="nothing was sent",
+            next=f"Put the file with the CA's certificate into the extra of {account.connection!r}: "
+            '{"connection_verify": "<path on the workers>.pem"}.',
+        )
+    return UnreachableError(
+        f"The storage account behind connection {account.connection!r} did not answer: {cause}",
+        left="everything already stored",
+        next=f"Check the endpoint in `airflow connections get {account.connection}`, then clear the task.",
+    )
+
+
+def redirected(account: BlobAccount, status: int, location: str) -> ResidencyError:
+    """The service named another host; nobody follows."""
+    to = urlsplit(location).hostname or "another place"
+    return ResidencyError(
+        f"The storage account behind connection {account.connection!r} answered {status}: go to {to}. Redirects are "
+        "not followed: whatever is written would leave the account that pipeline.yaml names.",
+        left="everything already stored; nothing was sent there",
+        next=f"Find out who answers for the endpoint in `airflow connections get {account.connection}`, then clear "
+        "the task.",
+    )
+
+
+def answered(account: BlobAccount, blob: str, status: int, reason: str) -> EdgeloopError:
+    """The service answered with an error; ``reason`` is its code or phrase."""
+    if status == NOT_FOUND:
+        return not_found(account, blob)
+    if status in {EXISTS, CHANGED}:
+        return taken(blob)
+    if status in BUSY:
+        return UnreachableError(
+            f"The storage account behind connection {account.connection!r} answered {status} ({reason}) again and "
+            "again.",
+            left="everything already stored",
+            next="Look at the account's health and its limits, then clear the task.",
+        )
+    if status in REFUSED:
+        return ConfigurationError(
+            f"The storage account behind connection {account.connection!r} refused the key or SAS ({reason}).",
+            left="everything already stored",
+            next=f"Correct {account.secret_field} of {account.connection!r}, then clear the task.",
+        )
+    if reason == CORRUPTED:
+        return IntegrityError(
+            f"What was sent of blob {blob} arrived with another MD5 again and again.",
+            left="everything already stored",
+            next="Look for a proxy or a card that changes bytes between the worker and the account.",
+        )
+    return ConfigurationError(
+        f"The storage account behind connection {account.connection!r} answered {status} ({reason}) to blob {blob}.",
+        left="everything already stored",
+        next=f"Look the code up in Azure's documentation and check connection {account.connection!r}.",
+    )
+
+
+@contextmanager
+def translated(account: BlobAccount, blob: str) -> Iterator[None]:
+    """The SDK's errors as ours."""
+    from azure.core import exceptions
+
+    try:
+        yield
+    except exceptions.ResourceNotFoundError as error:
+        raise not_found(account, blob) from error
+    except (exceptions.ResourceExistsError, exceptions.ResourceModifiedError) as error:
+        raise taken(blob) from error
+    except (exceptions.ServiceRequestError, exceptions.ServiceResponseError) as error:
+        raise silent(account, error) from error
+    except exceptions.HttpResponseError as error:
+        status = error.status_code or 0
+        if status in REDIRECTS:
+            response: Any = error.response
+            raise redirected(account, status, response.headers.get("location") or "") from error
+        if status not in BUSY and status not in REFUSED:
+            raise
+        raise answered(account, blob, status, error.reason or "") from error

@@ -1,0 +1,205 @@
+"""The files of a batch, and the manifest that is written when the last of them is proven.
+
+    manifests/<batch>.json      names, sizes, sha256, the etag of the version that was read back, and how it was proven
+
+So a manifest that is there says that everything in it was proven, whatever became of the task that wrote it. A file
+that stands in it, and whose blob still has the etag it was proven under, is known to be there without reading it again:
+the service gives a blob another etag with every write. Metadata is not believed for that, since it is written before
+the proof.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from os.path import commonprefix
+from typing import TYPE_CHECKING, Any
+
+from edgeloop.errors import ConflictError, IntegrityError, NotFoundError
+from edgeloop.records import FileRef, canonical_json
+from edgeloop.transfer.crew import work_through
+from edgeloop.transfer.plan import Terms, plan
+from edgeloop.transfer.progress import Meter
+from edgeloop.transfer.target import Transferred, ref_of
+from edgeloop.transfer.upload import Courier
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from edgeloop.transfer.target import Log, Target
+
+PROVEN_BEFORE = "proven before"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """A file on its way: the blob's name, where it lies, and what it must be if that is known."""
+
+    name: str
+    path: Path
+    known: FileRef | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shipment:
+    """What arrived, in the order it was asked for; ``manifest`` is the manifest's blob."""
+
+    manifest: str
+    files: tuple[Transferred, ...]
+
+    @property
+    def refs(self) -> tuple[FileRef, ...]:
+        """The files by name and content."""
+        return tuple(one.file for one in self.files)
+
+    @property
+    def found(self) -> int:
+        """How many were there already."""
+        return sum(one.found for one in self.files)
+
+    @property
+    def sent(self) -> int:
+        """Bytes sent by this try."""
+        return sum(one.sent for one in self.files)
+
+
+def upload_all(
+    container: Target, outgoing: Sequence[Outgoing], *, batch: str, terms: Terms | None = None, log: Log | None = None
+) -> Shipment:
+    """Put every file into its blob, prove each, and write the manifest last.
+
+    The same files again are a no-op. Interrupted anywhere, there is no manifest, and the next try goes on.
+
+    Raises:
+        ConflictError: Other content has one of the names, or the manifest is there with other files; both stay.
+        IntegrityError: A file changed while it was sent, or what was read back is not what was sent.
+        UnreachableError: The account did not answer.
+    """
+    name = manifest_name(batch)
+    if len({one.name for one in outgoing}) != len(outgoing):
+        raise ConflictError(
+            f"Two files of batch {batch} want the same blob's name.",
+            left="nothing was sent",
+            next="Give the files of a batch names that differ.",
+        )
+    written = _read(container, name)
+    known = written or {}
+    sent = send_all(container, outgoing, terms=terms, log=log, known=known, prove=True)
+    if written is None or any(_entry(one) != written.get(one.file.path) for one in sent if one.proof != PROVEN_BEFORE):
+        _write(container, name, batch, sent, written)
+    return Shipment(manifest=name, files=tuple(sent))
+
+
+def manifest_name(batch: str) -> str:
+    """The blob that says what of a batch arrived."""
+    return f"manifests/{batch}.json"
+
+
+def send_all(
+    container: Target,
+    outgoing: Sequence[Outgoing],
+    *,
+    terms: Terms | None = None,
+    log: Log | None = None,
+    known: dict[str, dict[str, Any]] | None = None,
+    prove: bool = False,
+) -> list[Transferred]:
+    """Send many files at once, small ones side by side and large ones block by block; read back only with ``prove``.
+
+    ``known`` are a manifest's entries by name. Memory is bounded as for one file: by workers and the size of a block.
+    """
+    terms = terms or Terms()
+    courier, there = Courier(container, terms, log=log), _there(container, outgoing)
+    sizes = {one.name: one.path.stat().st_size for one in outgoing}
+    meter = Meter(f"{len(outgoing)} files", sum(sizes.values()), log=log)
+    done: dict[str, Transferred] = {}
+
+    def one(file: Outgoing) -> None:
+        take = courier.upload if prove else courier.send
+        moved = take(file.name, file.path, file.known, new=file.name not in there)
+        done[file.name] = moved
+        meter.add(sizes[file.name], resumed=moved.found)
+
+    way = plan(0, terms, container.features)
+    left = []
+    for file in outgoing:
+        if proven := _proven_before(file, (known or {}).get(file.name), there.get(file.name)):
+            done[file.name] = proven
+            meter.add(sizes[file.name], resumed=True)
+        else:
+            left.append(file)
+    # A large file takes all workers for its blocks; small ones take one each.
+    work_through(way.workers, (file for file in left if sizes[file.name] <= way.block_bytes), one)
+    work_through(1, (file for file in left if sizes[file.name] > way.block_bytes), one)
+    return [done[file.name] for file in outgoing]
+
+
+def _proven_before(file: Outgoing, entry: dict[str, Any] | None, etag: str | None) -> Transferred | None:
+    if entry is None or etag is None or entry["etag"] != etag:
+        return None
+    ref = file.known or ref_of(file.name, file.path)
+    if (ref.size, ref.sha256) != (entry["size"], entry["sha256"]):
+        return None
+    return Transferred(file=ref, found=True, sent=0, etag=etag, proof=PROVEN_BEFORE)
+
+
+def _there(container: Target, outgoing: Sequence[Outgoing]) -> dict[str, str]:
+    """Etags of the blobs that are there, by name: one question for a thousand files instead of one each."""
+    wanted = {one.name for one in outgoing}
+    tops: dict[str, list[str]] = {}
+    for name in wanted:
+        tops.setdefault(name[: name.find("/") + 1], []).append(name)
+    prefixes = [commonprefix(names) for names in tops.values()]  # noqa: RUF071 - a blob's prefix may end anywhere
+    found: dict[str, str] = {}
+    for prefix in prefixes:
+        found |= {item.name: item.etag for item in container.list(prefix) if item.name in wanted}
+    return found
+
+
+def _read(container: Target, name: str) -> dict[str, dict[str, Any]] | None:
+    try:
+        body = json.loads(container.get(name))
+        return {one["path"]: one for one in body["files"]}
+    except NotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(
+            f"Manifest {container.name}/{name} cannot be read: {error}.",
+            left="the manifest and every blob",
+            next="Remove it and clear the task: every blob is proven again and the manifest written anew.",
+        ) from error
+
+
+def _entry(one: Transferred) -> dict[str, Any]:
+    file = one.file
+    return {"path": file.path, "size": file.size, "sha256": file.sha256, "etag": one.etag, "proof": one.proof}
+
+
+def _write(
+    container: Target, name: str, batch: str, sent: Iterable[Transferred], before: dict[str, dict[str, Any]] | None
+) -> None:
+    entries = sorted(
+        ((before or {})[one.file.path] if one.proof == PROVEN_BEFORE else _entry(one) for one in sent),
+        key=lambda entry: str(entry["path"]),
+    )
+    body = canonical_json({"batch": batch, "files": entries})
+    if before is None:
+        try:
+            container.put_new(name, body)
+        except ConflictError:
+            before = _read(container, name)
+        else:
+            return
+    if _contents(before or {}) != _contents({str(one["path"]): one for one in entries}):
+        raise ConflictError(
+            f"Manifest {container.name}/{name} is there with other files.",
+            left="the manifest, and every blob",
+            next="A batch's files never change: look at who else uses this batch's id.",
+        )
+    # The same files under other etags: somebody restored blobs, and they were proven again just now.
+    container.put(name, body)
+
+
+def _contents(entries: dict[str, dict[str, Any]]) -> set[tuple[str, int, str]]:
+    return {(path, one["size"], one["sha256"]) for path, one in entries.items()}
