@@ -19,6 +19,7 @@ from edgeloop import catalog
 from edgeloop.errors import EdgeloopError
 from edgeloop.share import nudge
 from edgeloop_airflow import hooks
+from edgeloop_airflow.residency import require_queue_at_home
 from edgeloop_airflow.share import FIRST_PAUSE, LONGEST_PAUSE, ArrivalTrigger
 
 if TYPE_CHECKING:
@@ -183,7 +184,9 @@ class QueueReader(SharedStreamProducer):
 
         if self._queue is None:
             account = await hooks.blob_account_async(self.connection)
-            self._queue = await asyncio.to_thread(MessageQueue, account, self.name)
+            made = await asyncio.to_thread(MessageQueue, account, self.name)
+            await asyncio.to_thread(require_queue_at_home, made)
+            self._queue = made
         queue = self._queue
         received = await asyncio.to_thread(lambda: queue.receive(hidden_seconds=HIDDEN_SECONDS))
         return await asyncio.to_thread(self._sorted_out, queue, received)

@@ -1,4 +1,4 @@
-"""Where an ``on_premises`` pipeline trains: on a VM at the site, with a log that stays there."""
+"""What tasks and triggers of an ``on_premises`` pipeline ask before they reach for a VM or a queue."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.configuration import conf
 
+from edgeloop import catalog
+from edgeloop.residency import permits
 from edgeloop.residency_guard import require_configuration, require_hosts, require_local_logs
 from edgeloop_airflow import hooks
 
 if TYPE_CHECKING:
+    from edgeloop.azure.queue import MessageQueue
     from edgeloop.pipeline import Pipeline
     from edgeloop.ssh.endpoint import Endpoint
 
@@ -28,3 +31,11 @@ def remote_logs() -> str:
     if not conf.getboolean("logging", "remote_logging", fallback=False):
         return ""
     return conf.get("logging", "remote_base_log_folder", fallback="") or "a remote log service"
+
+
+def require_queue_at_home(queue: MessageQueue) -> None:
+    """Raise ``ResidencyError`` if file names of an ``on_premises`` pipeline would pass through a queue elsewhere."""
+    for one in catalog.load().pipelines:
+        nudge = one.spec.source.nudge
+        if nudge is not None and nudge.connection == queue.account.connection and not permits(one.spec, "event_names"):
+            require_hosts(one.spec, nudge.connection, queue.hosts, what="names of files")

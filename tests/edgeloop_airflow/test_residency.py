@@ -12,14 +12,16 @@ import pytest
 from airflow.models.baseoperator import BaseOperator
 
 from edgeloop import catalog
+from edgeloop.azure.blob import BlobAccount
 from edgeloop.errors import ResidencyError, WithheldError
 from edgeloop.records import Batch, Certificate, TrainingRun
 from edgeloop_airflow import hooks
 from edgeloop_airflow.assets import Assets
 from edgeloop_airflow.discreet import MARK
 from edgeloop_airflow.drift import JudgeIntervalOperator
+from edgeloop_airflow.nudge import QueueReader
 from edgeloop_airflow.registry import RegisterModelOperator
-from edgeloop_airflow.residency import remote_logs, training_vm
+from edgeloop_airflow.residency import remote_logs, require_queue_at_home, training_vm
 from edgeloop_airflow.share import ClaimBatchesOperator
 from edgeloop_airflow.training_dataset import FixDatasetOperator
 from edgeloop_airflow.validation import AnnounceLabelsOperator, CertifyBatchOperator, VerifyTransferOperator
@@ -29,10 +31,9 @@ if TYPE_CHECKING:
 
     from tests.edgeloop_airflow.conftest import Floor
 
-    from edgeloop.azure.blob import BlobAccount
-
 ASSETS = Assets("tiny_power")
 AWAY = "DefaultEndpointsProtocol=https;AccountName=acct;AccountKey=c2VjcmV0;EndpointSuffix=core.windows.net"
+QUEUE_AT_HOME = "AccountName=hub;AccountKey=c2VjcmV0;QueueEndpoint=http://10.0.0.9:10001/hub"
 TASKS = (ClaimBatchesOperator, CertifyBatchOperator, VerifyTransferOperator, AnnounceLabelsOperator)
 DATA_ROOMS = ("share", "validation", "training", "training_dataset", "registry", "drift")
 
@@ -85,14 +86,14 @@ def test_a_batch_claimed_for_the_cloud_stays_home_once_its_pipeline_does(floor: 
 
 
 def test_a_batch_claimed_at_home_does_not_follow_its_pipeline_away(
-    floor: Floor, monkeypatch: pytest.MonkeyPatch, blob_account: BlobAccount
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its pipeline became cloud and its account a public one: what it pinned is the stricter and is refused there."""
     floor.month("north", "2014-01")
     batch = claim(floor)
     desk = floor.desk()
     floor.edit("pipeline.yaml", "residency: on_premises", "residency: cloud")
-    away = hooks.BlobAccount(connection="edgeloop_private", connection_string=AWAY).container(desk.blobs.name)
+    away = BlobAccount(connection="edgeloop_private", connection_string=AWAY).container(desk.blobs.name)
     monkeypatch.setattr(away, "get", desk.blobs.get)
     today = hooks.Desk(snapshot=catalog.load().find("tiny_power"), blobs=away, store=desk.store)
     with pytest.raises(ResidencyError, match=r"acct.blob.core.windows.net"):
@@ -173,6 +174,27 @@ def test_a_training_whose_log_would_leave_is_not_started(
         training_vm(floor.desk().snapshot.spec)
     floor.edit("pipeline.yaml", "residency: on_premises", "residency: on_premises\nresidency_permits: [remote_logs]")
     assert training_vm(floor.desk().snapshot.spec).host == "10.0.0.4"
+
+
+def test_a_queue_that_moved_to_the_cloud_is_not_read(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The private account's queue may nudge; once its connection names a queue service elsewhere it is left alone."""
+    from edgeloop.azure.queue import MessageQueue
+
+    nudge = "quiet_seconds: 0.2\n  nudge: {kind: storage_queue, connection: edgeloop_private, queue: arrivals}"
+    floor.edit("pipeline.yaml", "quiet_seconds: 0.2", nudge)
+    assert catalog.load().problems == ()
+    require_queue_at_home(
+        MessageQueue(BlobAccount(connection="edgeloop_private", connection_string=QUEUE_AT_HOME), "arrivals")
+    )
+    away = MessageQueue(BlobAccount(connection="edgeloop_private", connection_string=AWAY), "arrivals")
+    with pytest.raises(ResidencyError, match=r"Names of files.*acct.queue.core.windows.net"):
+        require_queue_at_home(away)
+    point(monkeypatch, AWAY)
+    asked: list[str] = []
+    monkeypatch.setattr(MessageQueue, "receive", lambda *_, **__: asked.append("asked"))
+    with pytest.raises(ResidencyError):
+        asyncio.run(QueueReader("edgeloop_private", "arrivals")._receive())
+    assert asked == []
 
 
 def test_a_model_whose_metrics_hold_rows_is_not_registered(floor: Floor) -> None:

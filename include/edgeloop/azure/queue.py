@@ -6,6 +6,7 @@ import contextlib
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from edgeloop.azure.account import CONNECT_SECONDS, IDLE_SECONDS
 from edgeloop.azure.problems import translated
@@ -64,6 +65,11 @@ class MessageQueue:
             )
         except ValueError:
             raise self._unusable("is no connection string of a queue service") from None
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The host that requests go to."""
+        return (urlsplit(f"//{self._client.primary_hostname}").hostname or self._client.primary_hostname,)
 
     def _unusable(self, why: str) -> ConfigurationError:
         return ConfigurationError(
