@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from edgeloop.share.names import Matching
 
 FIELDS = 4
-FILE, CLOSED = "%s\\0%T@\\0%f\\0%P\\0", "-1\\0000\\0%f\\0%P\\0"
-"""What find prints for a file (size, mtime, name, path), and for a folder that it may not list."""
-CLOSED_SIZE = b"-1"
+FILE = "%s\\0%T@\\0%f\\0%P\\0"
+"""What find prints for a file: size, mtime, name, path."""
+CLOSED = re.compile(r"^\S*find: '(?:\./)?(.*)': Permission denied$", re.MULTILINE)
 TIMES = re.compile(rb"(?:[0-9]+\.[0-9]{9}0\n)+")
-TOLD_BYTES = 2000
+TOLD_BYTES = 1024 * 1024
 PIPE_BYTES = 1024 * 1024
 CHUNK_BYTES = 256 * 1024
 
@@ -48,7 +48,7 @@ def program() -> str | None:
 
 
 def command(find: str, exclude: Sequence[str]) -> list[str]:
-    """The command that prints every regular file below the working folder, and what it may not list.
+    """The command that prints every regular file below the working folder.
 
     Folders with a plainly excluded name (``.snapshot`` holds the whole share once more) are not entered; what takes
     more to tell is left to :class:`Matching`, for find's globs count bytes.
@@ -57,8 +57,7 @@ def command(find: str, exclude: Sequence[str]) -> list[str]:
         part for glob in exclude if is_plain(glob.strip("*")) for part in ("-o", "-name", glob.replace("\\", "\\\\"))
     ]
     prune = ["-type", "d", "(", *hidden[1:], ")", "-prune", "-o"] if hidden else []
-    closed = ["-type", "d", "!", "(", "-readable", "-executable", ")", "-printf", CLOSED, "-prune"]
-    return [find, ".", "-ignore_readdir_race", "-mindepth", "1", *prune, "-type", "f", "-printf", FILE, "-o", *closed]
+    return [find, ".", "-ignore_readdir_race", "-mindepth", "1", *prune, "-type", "f", "-printf", FILE]
 
 
 class Find:
@@ -90,11 +89,13 @@ class Find:
                     self._sort_out(records, top)
                 process.wait()
                 told.seek(0)
-                trouble = told.read(TOLD_BYTES)
+                trouble = told.read(TOLD_BYTES).decode(errors="replace")
         finally:
             os.close(top)
-        if process.returncode or trouble:
-            raise OSError(errno.EIO, shown(trouble.decode(errors="replace")).strip() or f"find: {process.returncode}")
+        closed = CLOSED.findall(trouble)
+        self.broken.update(no_entry(path) for path in closed if not self.matching.hides(path))
+        if rest := CLOSED.sub("", trouble).strip() or ("" if closed or not process.returncode else "find failed"):
+            raise OSError(errno.EIO, shown(rest))
         self.files.sort(key=BY_PATH)
         return Listing(tuple(self.files), tuple(sorted(self.marked)), tuple(sorted(self.broken)))
 
@@ -120,10 +121,6 @@ class Find:
         tricky = odd or not matching.is_plain or max(path.count("/") for path in paths) > DEEPEST
         self._taken += len(paths)
         for size, at, name, path in zip(records[0::FIELDS], _times(records[1::FIELDS]), names, paths, strict=True):
-            if size == CLOSED_SIZE:
-                if not matching.hides(path):
-                    self.broken.add(no_entry(path))
-                continue
             if marks is not None and marks(name, path):
                 into = self.marked
             elif wanted(name, path) and not excluded(name, path):

@@ -41,8 +41,8 @@ def too_deep(path: str) -> Broken:
 
 
 def no_entry(path: str) -> Broken:
-    """What is told about a folder that cannot be listed, while the others can."""
-    return Broken(shown(path), "is a folder that we may not list; give the connection's user the right to")
+    """What is told about a folder, or what is in it, that is closed to us while the others are open."""
+    return Broken(shown(path), "may not be looked at; give the connection's user the right to list it")
 
 
 def inner(folder: str, connection: str, place: str) -> str:
@@ -90,10 +90,15 @@ def matcher(patterns: tuple[str, ...]) -> Callable[[str, str], bool]:
     by_name = _either([one for one in rest if "/" not in one])
     by_path = _either([one for one in rest if "/" in one])
 
+    if by_name is None and by_path is None:
+        if not starts:
+            return lambda name, _: name.endswith(ends)
+        return lambda name, _: name.endswith(ends) or name.startswith(starts)
+
     def matches(name: str, path: str) -> bool:
         return (
-            (bool(ends) and name.endswith(ends))
-            or (bool(starts) and name.startswith(starts))
+            name.endswith(ends)
+            or name.startswith(starts)
             or (by_name is not None and by_name.match(name) is not None)
             or (by_path is not None and by_path.match(path) is not None)
         )

@@ -105,6 +105,8 @@ class Walk:
                         self._keep(entry, prefix + entry.name)
                 except FileNotFoundError:
                     continue  # renamed or removed since it was listed; the next listing shows what became of it
+                except PermissionError:
+                    self.broken.append(no_entry(prefix + entry.name))
                 if len(self.files) > self.most:
                     raise TooManyError
         for name in inside:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from edgeloop.errors import ConfigurationError, UnreachableError
-from edgeloop.share import Folder, Seen
+from edgeloop.errors import NotFoundError, UnreachableError
+from edgeloop.share import Folder
 from edgeloop.share.patience import Patience
+from edgeloop.share.source import Scope
 
 
 @pytest.fixture
@@ -35,101 +35,139 @@ def write(share: Path, name: str, content: str = "x") -> Path:
     return path
 
 
-def test_files_are_found_in_every_depth_by_path(share: Path) -> None:
-    """Paths are relative to the source's folder, sorted, with size and time as the file system has them."""
-    for name in ("b.csv", "2014/01/a.csv", "2014/a.csv"):
-        write(share, name, name)
-    found = folder(share).scan()
-    assert [one.path for one in found] == ["2014/01/a.csv", "2014/a.csv", "b.csv"]
-    info = (share / "exports" / "b.csv").stat()
-    assert (found[2].size, found[2].mtime_ns) == (info.st_size, info.st_mtime_ns)
-
-
-def test_other_patterns_and_excluded_files_are_passed_over(share: Path) -> None:
-    """The pattern chooses, exclude overrules it, and an excluded folder is not entered."""
-    for name in ("a.csv", "a.csv.part", ".a.csv", "notes.txt", ".trash/old.csv", "x.part/in.csv"):
+@pytest.mark.parametrize("few", [0, 2000], ids=["by find", "by ourselves"])
+def test_both_walks_find_the_same(share: Path, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    """A large folder is listed by GNU find, a small one is not: files, markers, names and what is told are the same."""
+    names = [
+        "a.csv",
+        ".hidden.csv",
+        "x.part/in.csv",
+        "2014/b.csv",
+        "2014/done",
+        ".snapshot/a.csv",
+        "tmp1/c.csv",
+        "n.txt",
+    ]
+    for name in names:
         write(share, name)
-    assert [one.path for one in folder(share).scan()] == ["a.csv"]
-    write(share, "2014/b.csv")
-    assert [one.path for one in folder(share, pattern="2014/*.csv").scan()] == ["2014/b.csv"]
+    os.utime(share / "exports" / "a.csv", ns=(1, 1_234_567_890_123_456_789))
+    os.utime(share / "exports" / "2014" / "b.csv", ns=(-5, -1_500_000_000))
+    (share / "exports" / "pipe.csv").unlink(missing_ok=True)
+    os.mkfifo(share / "exports" / "pipe.csv")
+    (share / "exports" / "link.csv").symlink_to(share / "exports" / "a.csv")
+    for name in ("line\nbreak.csv", "\udcff.csv", "dir\udcff/a.csv", "tab\t/deep/a.csv"):
+        write(share, name)
+    monkeypatch.setattr("edgeloop.share.scan.FEW", few)
+    found = folder(share, exclude=("*.part", ".*", "tmp?", "[")).listing(marker="done")
+    assert [(one.path, one.mtime_ns) for one in found.files] == [
+        ("2014/b.csv", -1_500_000_000),
+        ("a.csv", 1_234_567_890_123_456_789),
+    ]
+    assert [one.path for one in found.markers] == ["2014/done"]
+    assert [one.path for one in found.broken] == ["\\udcff.csv", "dir\\udcff", "line\\x0abreak.csv", "tab\\x09"]
+
+
+@pytest.mark.parametrize("few", [0, 2000], ids=["by find", "by ourselves"])
+def test_a_folder_may_be_too_deep(share: Path, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    """Files in 64 folders are found, deeper ones are told once, for their folder."""
+    inside = "/".join(["d"] * 64)
+    for name in ("a.csv", f"{inside}/b.csv", f"{inside}/e/c.csv", f"{inside}/e/f/d.csv"):
+        write(share, name)
+    monkeypatch.setattr("edgeloop.share.scan.FEW", few)
+    found = folder(share).listing()
+    assert [one.path for one in found.files] == ["a.csv", f"{inside}/b.csv"]
+    assert [(one.path, "deep" in one.reason) for one in found.broken] == [(f"{inside}/e", True)]
+
+
+@pytest.mark.parametrize("few", [0, 2000], ids=["by find", "by ourselves"])
+def test_a_folder_that_may_not_be_listed_is_told_and_the_others_go_on(
+    share: Path, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    """A right that is missing on one folder holds up nothing but that folder."""
+    for name in ("a.csv", "closed/b.csv", "open/c.csv"):
+        write(share, name)
+    user = 12345
+    for path in (share, *share.rglob("*")):
+        os.chown(path, user, user)
+    for path in (share / "exports" / "closed", *reversed(share.parents), share):
+        path.chmod(path.stat().st_mode | 0o055)
+    (share / "exports" / "closed").chmod(0)
+    monkeypatch.setattr("edgeloop.share.scan.FEW", few)
+    os.seteuid(user)
+    try:
+        found = folder(share).listing()
+    finally:
+        os.seteuid(0)
+    assert [one.path for one in found.files] == ["a.csv", "open/c.csv"]
+    assert [(one.path, "the right to" in one.reason) for one in found.broken] == [("closed", True)]
 
 
 def test_links_are_not_followed(share: Path, tmp_path: Path) -> None:
-    """A link out of the share brings nothing in."""
+    """A link out of the share brings nothing in, whatever place it takes: a file's, a folder's, the source's own."""
     secret = tmp_path / "secret.csv"
     secret.write_text("x")
-    (share / "exports" / "link.csv").symlink_to(secret)
-    (share / "exports" / "all").symlink_to(tmp_path)
-    assert folder(share).scan() == ()
-    assert folder(share).look("link.csv") is None
+    exports = share / "exports"
+    (exports / "link.csv").symlink_to(secret)
+    (exports / "all").symlink_to(tmp_path)
+    one = folder(share)
+    assert one.scan() == ()
+    assert one.scan(Scope(folders=("all",))) == ()
+    assert one.look("link.csv") is None
+    assert one.look("all/secret.csv") is None
+    for path in ("link.csv", "all/secret.csv"):
+        with pytest.raises(NotFoundError):
+            one.read(path, 100)
+    with pytest.raises(UnreachableError):
+        folder(share, below="exports/all").scan()
+
+
+def test_a_pipe_in_a_files_place_is_not_waited_for(share: Path) -> None:
+    """Opening one would hang until somebody writes."""
+    os.mkfifo(share / "exports" / "a.csv")
+    with pytest.raises(NotFoundError):
+        folder(share).read("a.csv", 100)
+    assert folder(share).look("a.csv") is None
+
+
+def test_a_file_that_may_not_be_read_is_told(share: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no changed file: somebody must give the right, so the error is raised."""
+    path = write(share, "a.csv")
+    seen = folder(share).look("a.csv")
+    assert seen is not None
+    path.chmod(0)
+    for one in (share, *share.parents):
+        one.chmod(one.stat().st_mode | 0o055)
+    os.seteuid(12345)
+    try:
+        with pytest.raises(UnreachableError, match="Permission denied"):
+            folder(share).digest(seen)
+    finally:
+        os.seteuid(0)
 
 
 def test_a_missing_share_names_its_connection(share: Path) -> None:
     """A share that is not mounted is unreachable, never empty."""
     lost = folder(share, below="gone")
-    for work in (lost.scan, lost.check):
+    for work in (lost.scan, lost.check, lambda: lost.look("a.csv"), lambda: lost.read("a.csv", 1)):
         with pytest.raises(UnreachableError, match="'edgeloop_share' is not there") as caught:
             work()
         assert "airflow connections get edgeloop_share" in str(caught.value)
 
 
-@pytest.mark.parametrize("below", ["/etc", "../other", "a/../../b"])
-def test_a_folder_out_of_the_share_is_refused(share: Path, below: str) -> None:
-    """A pipeline cannot read what lies beside its share."""
-    with pytest.raises(ConfigurationError, match="leads out of the share"):
-        folder(share, below=below).scan()
-
-
-def test_a_file_is_digested_and_copied(share: Path, tmp_path: Path) -> None:
-    """The digest is the file's sha256, and the copy holds the same bytes."""
-    write(share, "a.csv", "hello")
-    seen = folder(share).look("a.csv")
-    assert seen is not None
-    assert folder(share).digest(seen, tmp_path / "copy") == hashlib.sha256(b"hello").hexdigest()
-    assert (tmp_path / "copy").read_bytes() == b"hello"
-
-
-def test_a_file_that_changed_since_it_was_seen_has_no_digest(share: Path) -> None:
-    """What was listed and what lies there now are not the same file: nothing is claimed of it."""
-    path = write(share, "a.csv", "before")
-    seen = folder(share).look("a.csv")
-    assert seen is not None
-    path.write_text("after, longer")
-    assert folder(share).digest(seen) is None
-    path.unlink()
-    assert folder(share).digest(seen) is None
-
-
 @pytest.mark.fault
-def test_a_file_rewritten_while_it_is_read_has_no_digest(share: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A writer that comes in the middle of reading makes the digest void, also if the size stays."""
-    path = write(share, "a.csv", "before")
-    os.utime(path, (1, 1))
-    seen = folder(share).look("a.csv")
-    assert seen is not None
-    plain = Path.open
+def test_a_call_that_gets_on_may_take_longer() -> None:
+    """The limit is for standing still: 100,000 files on a slow mount take their time."""
+    steps = iter(range(1, 5))
+    done = [0]
 
-    def open_and_be_overtaken(self: Path, *args: object, **kwargs: object) -> object:
-        stream = plain(self, *args, **kwargs)  # type: ignore[arg-type]
-        if self == path:
-            with plain(self, "w") as other:
-                other.write("BEFORE")
-        return stream
+    def slow() -> str:
+        for step in steps:
+            threading.Event().wait(0.06)
+            done[0] = step
+        return "done"
 
-    monkeypatch.setattr(Path, "open", open_and_be_overtaken)
-    assert folder(share).digest(seen) is None
-
-
-def test_a_state_is_named_by_path_size_and_time() -> None:
-    """Each of the three makes another name."""
-    one = Seen(path="a", size=1, mtime_ns=1)
-    others = [
-        Seen(path="b", size=1, mtime_ns=1),
-        Seen(path="a", size=2, mtime_ns=1),
-        Seen(path="a", size=1, mtime_ns=2),
-    ]
-    assert len({one.state, *(other.state for other in others)}) == 4
-    assert one.state == Seen(path="a", size=1, mtime_ns=1).state
+    waiting = Patience("It", seconds=0.15, connection="c")
+    assert waiting.call("slow", slow, lambda: done[0]) == "done"
 
 
 @pytest.mark.fault

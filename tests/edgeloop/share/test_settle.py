@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeloop.share.scan import Seen
-from edgeloop.share.settle import NS, Rule, next_look, observe, settled, unsettled
+from edgeloop.share.settle import NS, Rule, Settling
 
 RULE = Rule(polls=3, poll_seconds=1.0, quiet_seconds=5.0)
 EPOCH = 1_700_000_000 * NS
@@ -21,10 +21,10 @@ def seen(path: str = "a.csv", *, size: int = 10, written: float = 0.0) -> Seen:
 
 def after(*looks: tuple[float, list[Seen]], rule: Rule = RULE) -> list[str]:
     """Paths that are settled after these listings, each (seconds, files)."""
-    watched: dict = {}
+    settling = Settling()
     for moment, files in looks:
-        watched = observe(watched, files, at(moment))
-    return [one.path for one in settled(watched, rule)]
+        settling.observe(tuple(files), at(moment), rule)
+    return [one.path for one in looks[-1][1] if one.path not in settling.young]
 
 
 def test_a_file_settles_after_its_polls_and_quiet_time() -> None:
@@ -87,18 +87,31 @@ def test_each_file_settles_on_its_own() -> None:
     old, fresh = seen("b.csv", written=-100), seen("a.csv", written=1.5)
     looks = [(0, [old]), (1, [old]), (2, [old, fresh])]
     assert after(*looks) == ["b.csv"]
-    watched: dict = {}
-    for moment, files in looks:
-        watched = observe(watched, files, at(moment))
-    assert [one.path for one in unsettled(watched, RULE)] == ["a.csv"]
 
 
 def test_the_next_look_is_due_when_a_file_settles() -> None:
     """The sleep is a poll, or less if a file settles before the poll is over, and never nothing."""
     rule = Rule(polls=2, poll_seconds=1.0, quiet_seconds=2.0)
-    watched = observe({}, [seen(written=0)], at(0.1))
-    assert next_look(watched, rule, at(0.1)) == 1.0
-    watched = observe(watched, [seen(written=0)], at(1.7))
-    assert round(next_look(watched, rule, at(1.7)), 3) == 0.3
-    assert next_look(watched, rule, at(2.5)) == 0.05
-    assert next_look({}, rule, at(0)) == 1.0
+    settling = Settling()
+    settling.observe((seen(written=0),), at(0.1), rule)
+    assert settling.next_look(rule, at(0.1)) == 1.0
+    settling.observe((seen(written=0),), at(1.7), rule)
+    assert round(settling.next_look(rule, at(1.7)), 3) == 0.3
+    assert settling.next_look(rule, at(2.5)) == 0.05
+    assert Settling().next_look(rule, at(0)) == 1.0
+
+
+def test_two_uploads_within_a_second_are_two_states() -> None:
+    """Blobs have times of whole seconds: the etag alone tells that one was replaced."""
+    one, other = (Seen(path="a", size=1, mtime_ns=at(-100), etag=etag) for etag in ("0x1", "0x2"))
+    assert one.state != other.state
+    assert after((0, [one]), (1, [one]), (2, [other]), (3, [other])) == []
+    assert after((0, [one]), (1, [one]), (2, [one])) == ["a"]
+
+
+def test_what_appears_whole_is_settled_at_once_when_it_is_quiet() -> None:
+    """One look shows all of it; the quiet time still lets files that arrive together become one batch."""
+    rule = RULE.at_once()
+    assert after((0, [seen(written=-5)]), rule=rule) == ["a.csv"]
+    assert after((0, [seen(written=-4)]), rule=rule) == []
+    assert after((0, [seen(written=-4)]), (1, [seen(written=-4)]), rule=rule) == ["a.csv"]
