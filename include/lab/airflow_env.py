@@ -20,7 +20,8 @@ LOG_PORTS_AFTER = 713
 
 HIGHEST_PORT = 65535
 
-USERS: Mapping[str, str] = {"admin": "admin", "oncall": "op"}
+ONCALL = "oncall"
+USERS: Mapping[str, str] = {"admin": "admin", ONCALL: "op"}
 """Login name to SimpleAuthManager role. `op` may clear, trigger and answer gates, but not manage users."""
 
 QUIET = ("azure=WARNING", "asyncssh=WARNING", "httpx=WARNING", "smbprotocol=WARNING", "great_expectations=WARNING")
@@ -133,6 +134,7 @@ def environment(plan: AirflowPlan, secrets: AirflowSecrets, inherited: Mapping[s
         **settings(plan),
         **(_FAST if plan.fast else {}),
         **_secret_settings(plan, secrets),
+        **_own_connection(plan, secrets),
         **plan.connections,
         **plan.extra,
     }
@@ -217,6 +219,12 @@ def _secret_settings(plan: AirflowPlan, secrets: AirflowSecrets) -> dict[str, st
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.jwt_secret,
         "AIRFLOW__API__SECRET_KEY": secrets.api_secret,
     }
+
+
+def _own_connection(plan: AirflowPlan, secrets: AirflowSecrets) -> dict[str, str]:
+    """The connection by which a task clears and starts runs: this site's own API, as the person on call."""
+    login = {"conn_type": "edgeloop_airflow", "host": plan.url, "login": ONCALL, "password": secrets.passwords[ONCALL]}
+    return {"AIRFLOW_CONN_EDGELOOP_AIRFLOW": json.dumps(login)}
 
 
 def _no_proxy(plan: AirflowPlan, inherited: Mapping[str, str]) -> dict[str, str]:

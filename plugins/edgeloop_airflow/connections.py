@@ -6,7 +6,7 @@ import socket
 
 from airflow.sdk import BaseHook
 
-from edgeloop.errors import ConfigurationError
+from edgeloop.errors import ConfigurationError, EdgeloopError
 
 CONNECT_SECONDS = 5.0
 
@@ -93,3 +93,27 @@ class RegistryConnection(BaseHook):
             return False, str(error)
         host, _, port = endpoint.host.partition(":")
         return _reach(host, int(port or (80 if endpoint.insecure else 443)), self.conn_id)
+
+
+class AirflowConnection(BaseHook):
+    """``edgeloop_airflow``: the REST API of the Airflow that Edgeloop runs in, as a user who may clear and trigger."""
+
+    conn_name_attr = "conn_id"
+    default_conn_name = "edgeloop_airflow"
+    conn_type = "edgeloop_airflow"
+    hook_name = "Edgeloop's own Airflow (REST API)"
+
+    def __init__(self, conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.conn_id = conn_id
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Whether the API answers and the login may look at DAGs."""
+        from edgeloop_airflow.rest import AirflowRest, endpoint
+
+        try:
+            with AirflowRest(endpoint(self.conn_id), whole_seconds=CONNECT_SECONDS) as rest:
+                rest.check()
+        except EdgeloopError as error:
+            return False, str(error)
+        return True, "The API answers and the login is good."

@@ -43,6 +43,16 @@ def get_provider_info() -> dict[str, Any]:
                 },
             },
             {
+                "connection-type": "edgeloop_airflow",
+                "hook-class-name": "edgeloop_airflow.connections.AirflowConnection",
+                "hook-name": "Edgeloop's own Airflow (REST API)",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema", "port", "extra"],
+                    "relabeling": {"host": "Address", "login": "User (role op)", "password": "Password or token"},
+                    "placeholders": {"host": "http://api-server:8080", "login": "oncall"},
+                },
+            },
+            {
                 "connection-type": "edgeloop_registry",
                 "hook-class-name": "edgeloop_airflow.connections.RegistryConnection",
                 "hook-name": "Edgeloop container registry",

@@ -15,6 +15,7 @@ class Tag(StrEnum):
     PACKAGE = "stage:package"
     ROLLOUT = "stage:rollout"
     DRIFT = "stage:drift"
+    REPROCESS = "stage:reprocess"
     ASKS_A_PERSON = "asks-a-person"
 
 

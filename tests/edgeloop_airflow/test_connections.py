@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from edgeloop_airflow.connections import DockerConnection, RegistryConnection, SshConnection
+from edgeloop_airflow.connections import AirflowConnection, DockerConnection, RegistryConnection, SshConnection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,3 +104,22 @@ def test_a_registry_that_does_not_answer(define: Define, silent: int) -> None:
     assert not ok
     assert "reg1" in message
     assert f"127.0.0.1:{silent}" in message
+
+
+def test_an_airflow_without_address_or_login(define: Define) -> None:
+    """The message says what belongs there."""
+    define("af1", conn_type="edgeloop_airflow", host="http://127.0.0.1")
+    ok, message = AirflowConnection("af1").test_connection()
+    assert (ok, message.splitlines()[0]) == (False, "Connection 'af1' lacks the password of a user with role op.")
+    define("af1", conn_type="edgeloop_airflow", password="x")
+    assert "Connection 'af1' lacks its host." in AirflowConnection("af1").test_connection()[1]
+
+
+def test_an_airflow_that_does_not_answer(define: Define, silent: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within its time-out, by name, with what to check."""
+    monkeypatch.setattr("edgeloop_airflow.connections.CONNECT_SECONDS", 0.1)
+    define("af1", conn_type="edgeloop_airflow", host="127.0.0.1", port=silent, login="oncall", password="x")
+    ok, message = AirflowConnection("af1").test_connection()
+    assert not ok
+    assert f"http://127.0.0.1:{silent} (connection 'af1') did not answer" in message
+    assert "api-server" in message

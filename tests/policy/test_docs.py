@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from tests.policy.conftest import Checkout
 
-RUNBOOKS = {"intake", "ingest", "train", "package", "rollout", "drift", "lab"}
+RERUNS = {"rerun-one-batch", "rerun-a-range", "rerun-failed-of-a-day"}
+RUNBOOKS = {"intake", "ingest", "train", "package", "rollout", "drift", "lab"} | RERUNS
 HEADINGS = ("## What you see", "## What it means", "## What is safe", "## What to type")
 
 

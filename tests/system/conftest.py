@@ -1,4 +1,4 @@
-"""The story of the whole loop comes first; the faults then strike what it left running."""
+"""The story of the whole loop comes first; the faults then strike what it left running; on-call then reruns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pytest
 
-ORDER = ("test_loop.py", "test_faults.py")
+ORDER = ("test_loop.py", "test_faults.py", "test_reprocess.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
