@@ -11,6 +11,7 @@ from edgeloop.records import Batch, Certificate, ModelImage, ModelVersion, Train
 from edgeloop.rollout.exposure import exposures
 from lab import proof
 from lab.campaign_arrival_checks import arrived, settled
+from lab.campaign_drift import judged_once
 from lab.campaign_unit import broken, hold
 from lab.campaign_work import batch_on_share
 
@@ -30,6 +31,7 @@ def after(ground: Ground, unit: Unit, *, retrains: bool) -> list[str]:
         "train": (lambda: trained_once(ground, unit, retrains=retrains),),
         "package": (lambda: packaged(ground, unit),),
         "rollout": (lambda: rolled(ground, unit), lambda: serving(ground)),
+        "drift": (lambda: judged_once(ground, unit),),
         "arrivals": arrived(ground, unit),
     }
     return broken(of_work[unit.work])

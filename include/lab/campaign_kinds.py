@@ -9,6 +9,7 @@ from lab import faults
 from lab.campaign_intake import INTAKE_KINDS
 from lab.campaign_moments import after_export, anywhere, at_task, while_training
 from lab.campaign_strikes import DeviceLinkCut, Outage, WorkerKilled
+from lab.campaign_work import OF_THE_LOOP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ def _airflow(part: str) -> Callable[[Ground], AbstractContextManager[None]]:
 
 
 KINDS: tuple[Kind, ...] = (
-    *(WorkerKilled(name=f"worker_killed_in_{work}", work=work) for work in ("ingest", "train", "package", "rollout")),
+    *(WorkerKilled(name=f"worker_killed_in_{work}", work=work) for work in OF_THE_LOOP),
     Outage(name="triggerer_killed", work="train", moment=while_training, outage=_airflow("triggerer"), gone=BLINK),
     Outage(name="scheduler_killed", work="", moment=anywhere, outage=_airflow("scheduler"), gone=BLINK),
     Outage(name="api-server_killed", work="", moment=anywhere, outage=_airflow("api-server"), gone=BLINK),

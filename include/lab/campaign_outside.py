@@ -164,6 +164,12 @@ class Outside:
         return sum(int(one.size or 0) for one in (*made, *waiting)), bool(made)
 
     @asked
+    def blocks(self, name: str) -> list[str]:
+        """The ids of the blocks a blob was made of; none for one that came in one piece."""
+        made, _ = self.client.get_blob_client(name).get_block_list("committed")
+        return [str(one.id) for one in made]
+
+    @asked
     def _all(self, stem: str, part: str) -> list[tuple[str, Any]]:
         """One part of every JSON blob below ``stem``, by name; what is written once is read once."""
         names = [name for name in self.client.list_blob_names(name_starts_with=stem) if name.endswith(".json")]

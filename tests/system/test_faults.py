@@ -24,7 +24,7 @@ LOG = logging.getLogger(__name__)
 SEED = os.environ.get("EDGELOOP_FAULT_SEED", "1")
 WAVES = (
     ("worker_killed_in_ingest", "worker_killed_in_train", "worker_killed_in_package", "worker_killed_in_rollout"),
-    ("triggerer_killed", "registry_stopped"),
+    ("worker_killed_in_drift", "triggerer_killed", "registry_stopped"),
     ("vm_link_cut", "device_link_cut"),
     ("vm_power_cut", "blob_stopped"),
     ("sshd_restarted",),

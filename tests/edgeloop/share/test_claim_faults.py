@@ -89,7 +89,7 @@ def arrive(folder: Folder, rng: Random, number: int) -> None:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("seed", (1, 2))
+@pytest.mark.parametrize("seed", [1, 2])
 def test_intakes_at_once_claim_and_announce_all_of_it_once(
     claimants: Claimants, site: Site, folder: Folder, container: BlobContainer, seed: int
 ) -> None:
