@@ -108,6 +108,7 @@ def test_names_of_files_may_be_allowed_or_stay_in_the_private_account() -> None:
     assert refused(source__nudge=NUDGE, residency_permits=["event_names"]) == {}
     assert refused(source__nudge={**NUDGE, "connection": "edgeloop_private"}) == {}
     bus = {"kind": "service_bus", "connection": "edgeloop_private", "queue": "arrivals"}
+    assert "source.nudge" in refused(source__nudge=bus)
     assert "source.nudge.connection" in refused(source__nudge=bus, residency_permits=["event_names"])
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+from dataclasses import replace
 from importlib import import_module
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +22,7 @@ from edgeloop_airflow.assets import Assets
 from edgeloop_airflow.discreet import MARK
 from edgeloop_airflow.drift import JudgeIntervalOperator
 from edgeloop_airflow.nudge import QueueReader
+from edgeloop_airflow.packaging import BuildImageOperator, ProveImageOperator
 from edgeloop_airflow.registry import RegisterModelOperator
 from edgeloop_airflow.residency import remote_logs, require_queue_at_home, training_vm
 from edgeloop_airflow.share import ClaimBatchesOperator
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.edgeloop_airflow.conftest import Floor
+
+    from edgeloop.records import ModelVersion
 
 ASSETS = Assets("tiny_power")
 AWAY = "DefaultEndpointsProtocol=https;AccountName=acct;AccountKey=c2VjcmV0;EndpointSuffix=core.windows.net"
@@ -223,6 +228,48 @@ def test_a_model_whose_metrics_hold_rows_is_not_registered(floor: Floor) -> None
         task.execute(floor.context(key="k"))
     assert "424242" not in str(caught.value)
     assert registry.candidate(desk.store) is None
+
+
+@pytest.fixture
+def model(floor: Floor) -> ModelVersion:
+    """A registered model with figures."""
+    from tests.shipyard import linear
+
+    from edgeloop import registry
+
+    desk = floor.desk()
+    config = desk.snapshot.save(desk.blobs)
+    run = TrainingRun(pipeline="tiny_power", dataset="d" * 64, code="c", image="i", parameters="{}", config=config)
+    return registry.register(
+        desk.store,
+        desk.blobs,
+        pipeline="tiny_power",
+        onnx=linear(1.0),
+        training_run=desk.store.put(run),
+        metrics={"accuracy": 0.9},
+    )
+
+
+def test_golden_rows_that_were_replaced_are_not_sent(floor: Floor, model: ModelVersion) -> None:
+    """The proving task draws them again and compares before the engine sees any."""
+    desk = floor.desk()
+    bench: Any = SimpleNamespace(desk=desk, model=model, golden_blob="golden/x.json")
+    task = ProveImageOperator(task_id="prove", pipeline="tiny_power")
+    drawn = task.golden(bench)
+    assert task.golden(bench) == drawn
+    real = replace(drawn, rows=((4.2424,), *drawn.rows[1:]))
+    desk.blobs.put("golden/x.json", real.to_json())
+    with pytest.raises(ResidencyError, match="may be rows of the data"):
+        task.golden(bench)
+
+
+def test_a_model_registered_with_rows_in_its_metrics_is_not_packaged(floor: Floor, model: ModelVersion) -> None:
+    """Registered before anybody looked, or by another hand: no image gets such labels."""
+    desk = floor.desk()
+    worse = desk.store.put(replace(model, sha256="c" * 64, metrics=json.dumps({"accuracy": 0.9, "rows": [1.5]})))
+    task = BuildImageOperator(task_id="build", pipeline="tiny_power")
+    with pytest.raises(ResidencyError, match="rows is a list"):
+        task.execute(floor.context(key=worse.key))
 
 
 def test_every_task_that_sees_data_is_discreet() -> None:
