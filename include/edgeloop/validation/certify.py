@@ -23,7 +23,7 @@ from edgeloop.errors import ConflictError, EdgeloopError, ValidationBlockedError
 from edgeloop.records import Batch, Certificate, FileRef, canonical_json, sha256_hex
 from edgeloop.store import Store
 from edgeloop.transfer import upload
-from edgeloop.validation import parquet, times
+from edgeloop.validation import kept, parquet, times
 from edgeloop.validation.blocked import blocked
 from edgeloop.validation.expect import Expectations
 from edgeloop.validation.rows import Judged, Meaning, judge_rows
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from edgeloop.azure.blob import BlobContainer
     from edgeloop.share.scan import Folder
+    from edgeloop.validation.kept import Kept
 
 CHANGED = "changed since the claim; the next intake claims it anew"
 GONE = "gone from the share since the claim"
@@ -86,6 +87,7 @@ class Certification:
         self.store, self.rerun, self.log = Store(blobs), rerun, log
         self.origin = origin
         self.suite: Suite = load(snapshot.text(SUITE))
+        self.kept: list[Kept] = []
         self.suite_id = sha256_hex(canonical_json([self.suite.digest, force])) if force else self.suite.digest
         columns = snapshot.spec.columns
         self.meaning = Meaning(
@@ -113,7 +115,7 @@ class Certification:
         self.folder.check()
         with tempfile.TemporaryDirectory(prefix="edgeloop-certify-") as scratch:
             tables, aside = self._read_all(Path(scratch))
-            if all(one.reason == CHANGED for one in aside) and not tables:
+            if self._lost == [CHANGED] * len(self.batch.files):
                 raise SupersededError(f"Every file of batch {self.batch.key} changed since it was claimed.")
             judged = self._judge_all(tables)
             return self._conclude(judged, aside, Path(scratch))
@@ -136,10 +138,13 @@ class Certification:
         shape = Shape(columns=needed, exact=self.suite.exact, final_newline=self.snapshot.spec.source.final_newline)
         tables: dict[str, Table] = {}
         aside: list[SetAside] = []
+        self._lost: list[str] = []
         for number, file in enumerate(self.batch.files):
             copy = scratch / f"{number}.csv"
             if lost := self._fetch(file, copy):
-                aside.append(SetAside(path=file.path, reason=lost, copy=None))
+                self._lost.append(lost)
+                if not self._keep(file, lost, scratch):
+                    aside.append(SetAside(path=file.path, reason=lost, copy=None))
                 continue
             try:
                 tables[file.path] = read(copy.read_bytes(), shape)
@@ -156,11 +161,20 @@ class Certification:
             return GONE
         return "" if self.folder.digest(seen, copy) == file.sha256 else CHANGED
 
+    def _keep(self, file: FileRef, lost: str, scratch: Path) -> bool:
+        """Let the rows stand that an earlier batch certified of the same bytes; False if none did."""
+        found = kept.find(self.store, self.batch, file)
+        if found is None:
+            return False
+        self.kept.append(kept.read(self.blobs, file.path, found, scratch, (self.meaning.time, self.meaning.site)))
+        self.log(f"kept: {file.path}: {lost}; its rows are those certified with batch {found[0][:16]}")
+        return True
+
     def _judge_all(self, tables: dict[str, Table]) -> list[Judged]:
         if not tables:
             return []
         expectations = Expectations(self.suite)
-        taken: set[tuple[str, int]] = set()
+        taken = {pair for one in self.kept for pair in one.pairs}
         judged = []
         for path, table in tables.items():
             verdict = judge(path, expectations.run(table.frame))
@@ -182,22 +196,23 @@ class Certification:
         breaches = [sentence for one in judged for sentence in one.verdict.breaches]
         reasons = [f"{file.path}: {file.reason}" for file in aside]
         reasons += [f"{one.path}: every row was quarantined" for one in judged if not len(one.kept)]
-        if breaches or not good:
+        if breaches or not (good or self.kept):
             raise self._blocked(judged, breaches, reasons)
-        files = tuple(self._data(one, scratch) for one in good)
-        starts = [one.kept[self.meaning.time].min() for one in good]
-        ends = [one.kept[self.meaning.time].max() for one in good]
+        files = tuple(self._data(one, scratch) for one in good) + tuple(one.file for one in self.kept)
+        starts = [one.kept[self.meaning.time].min() for one in good] + [one.start for one in self.kept]
+        ends = [one.kept[self.meaning.time].max() for one in good] + [one.end for one in self.kept]
         return self.store.put(
             self._record(
                 files=files,
                 set_aside=tuple(reasons),
-                rows=sum(len(one.kept) for one in good),
+                rows=sum(len(one.kept) for one in good) + sum(one.rows for one in self.kept),
                 quarantined=sum(len(one.quarantine) for one in judged),
                 quarantine=self._quarantine_prefix(judged),
-                warnings=tuple(sentence for one in judged for sentence in one.verdict.warnings),
+                warnings=tuple(sentence for one in judged for sentence in one.verdict.warnings)
+                + tuple(one.sentence for one in self.kept),
                 event_start=_iso(min(starts)),
                 event_end=_iso(max(ends) + timedelta(microseconds=1)),
-                coverage=tuple(_coverage(good, self.meaning)),
+                coverage=tuple(_coverage(good, self.kept, self.meaning)),
                 certified_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             )
         )
@@ -249,9 +264,10 @@ def _iso(instant: pd.Timestamp) -> str:
     return str(instant.isoformat())
 
 
-def _coverage(judged: list[Judged], meaning: Meaning) -> list[str]:
+def _coverage(judged: list[Judged], earlier: list[Kept], meaning: Meaning) -> list[str]:
     total: dict[tuple[str, str], int] = {}
-    for one in judged:
-        for pair, rows in times.coverage(one.kept[meaning.time], one.kept[meaning.site]).items():
+    counted = [times.coverage(one.kept[meaning.time], one.kept[meaning.site]) for one in judged]
+    for one in [*counted, *(before.coverage for before in earlier)]:
+        for pair, rows in one.items():
             total[pair] = total.get(pair, 0) + rows
     return [f"{day} {site} {rows}" for (day, site), rows in sorted(total.items())]

@@ -57,7 +57,7 @@ def judge_rows(path: str, table: Table, verdict: Verdict, meaning: Meaning, take
     # Only among rows that are kept: a first row that is quarantined must not take its good double with it.
     doubles = [
         Fault(row=row, expectation=IS_FIRST, column=f"{meaning.site}, {meaning.time}")
-        for row, pair in zip(kept.index, _pairs(kept, meaning), strict=True)
+        for row, pair in zip(kept.index, pairs(kept[meaning.site], kept[meaning.time]), strict=True)
         if pair in taken or taken.add(pair)  # type: ignore[func-returns-value]
     ]
     kept = kept.drop(index=[one.row for one in doubles])
@@ -72,8 +72,9 @@ def _built_in(frame: pd.DataFrame, meaning: Meaning) -> list[Fault]:
     ]
 
 
-def _pairs(frame: pd.DataFrame, meaning: Meaning) -> Iterable[tuple[str, int]]:
-    return zip(frame[meaning.site].astype(str), frame[meaning.time].astype("int64"), strict=True)
+def pairs(sites: pd.Series, times_: pd.Series) -> Iterable[tuple[str, int]]:
+    """Site and instant, in the unit of the series, of every row."""
+    return zip(sites.astype(str), times_.astype("int64"), strict=True)
 
 
 def _lines(table: Table, faults: Iterable[Fault]) -> list[str]:
