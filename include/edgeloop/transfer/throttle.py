@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MARK = struct.Struct("<d")
 BURST_SECONDS = 0.25
 """What an idle link may make up for at once."""
+FORGET_SECONDS = 600.0
+"""Nobody reserves the link further ahead than this."""
 
 
 class Clock(Protocol):
@@ -81,13 +83,10 @@ class Throttle:
                 now = self._clock()
                 free_at = MARK.unpack(kept)[0] if len(kept) == MARK.size else 0.0
                 # A machine that was started again counts from zero: what was reserved before lies far ahead.
-                after, pause = reserve(free_at if free_at < now + MARK_HORIZON else 0.0, now, seconds)
+                after, pause = reserve(free_at if free_at < now + FORGET_SECONDS else 0.0, now, seconds)
                 shared.truncate(0)
                 os.write(shared.fileno(), MARK.pack(after))
                 return pause
-
-
-MARK_HORIZON = 600.0
 
 
 def throttle_of(terms: Terms) -> Throttle:
