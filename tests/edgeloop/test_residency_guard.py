@@ -120,7 +120,7 @@ def test_a_training_vm_in_the_cloud_is_refused() -> None:
     """Data is staged on it, so it counts like the account."""
     with pytest.raises(ResidencyError, match=r"Training data of pipeline tiny_power.*'edgeloop_vm'"):
         require_hosts(
-            spec(), "edgeloop_vm", ("vm.westeurope.cloudapp.azure.com",), what="training data", resolver=nowhere
+            spec(), "edgeloop_vm", ("VM.WestEurope.CloudApp.Azure.com",), what="training data", resolver=nowhere
         )
 
 
