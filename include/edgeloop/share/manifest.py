@@ -57,10 +57,10 @@ def parse(text: bytes, folder: str) -> Manifest:
     entries = _from_json(plain) if plain.lstrip().startswith("{") else _from_lines(plain)
     if not entries:
         raise ManifestError("names no files")
-    if len({one.path for one in entries}) < len(entries):
-        raise ManifestError("names a file twice")
     lead = f"{folder}/" if folder else ""
     placed = tuple(one._replace(path=lead + _inner(one.path), sha256=one.sha256.lower()) for one in entries)
+    if len({one.path for one in placed}) < len(placed):
+        raise ManifestError("names a file twice")
     return Manifest(entries=placed, cut=not plain.lstrip().startswith("{") and not plain.endswith("\n"))
 
 
@@ -91,7 +91,7 @@ def _from_json(text: str) -> list[Entry]:
 def _entry(one: object, number: int) -> Entry:
     if isinstance(one, dict):
         path, size, sha256 = one.get("path"), one.get("size"), one.get("sha256")
-        sized = size is None or (isinstance(size, int) and size >= 0)
+        sized = size is None or (type(size) is int and size >= 0)
         if isinstance(path, str) and sized and isinstance(sha256, str) and SHA256.fullmatch(sha256):
             return Entry(path=path, sha256=sha256, size=size)
     raise ManifestError(f"files[{number}] needs path, sha256 (64 hexadecimal digits) and, if it says it, size in bytes")
@@ -99,8 +99,8 @@ def _entry(one: object, number: int) -> Entry:
 
 def _inner(path: str) -> str:
     plain = PurePosixPath(path)
-    if not path or plain.is_absolute() or ".." in plain.parts or "\\" in path or not speakable(path):
-        raise ManifestError(f"names {shown(path)!r}, which is no path below its own folder")
+    if not plain.name or plain.is_absolute() or ".." in plain.parts or "\\" in path or not speakable(path):
+        raise ManifestError(f"names '{shown(path)}', which is no path below its own folder")
     return str(plain)
 
 
@@ -155,10 +155,12 @@ class Manifests:
         self._parsed: dict[Seen, Manifest | str] = {}
         self._digests: dict[Seen, str] = {}
         self._standing: dict[str, Standing] = {}
+        self._alike: dict[str, str] = {}
 
     def judge(self, found: Listing, now_ns: int) -> Verdict:
         """The verdict over ``found``; reads manifests and files that are new."""
         files = {one.path: one for one in found.files}
+        self._alike = {path.casefold(): path for path in files}
         manifests = {one: parsed for one in found.markers if (parsed := self._manifest(one)) is not None}
         newest = {
             entry.path: marker
@@ -216,10 +218,16 @@ class Manifests:
 
     def _cheap(self, entry: Entry, seen: Seen | None, marker: Seen) -> str:
         if seen is None:
-            return "" if self.files.there(entry.path) else f"is missing; the manifest {marker.path} names it"
+            return self._missing(entry, marker)
         if entry.size is not None and entry.size != seen.size:
             return f"has {seen.size} bytes; the manifest {marker.path} says {entry.size}"
         return ""
+
+    def _missing(self, entry: Entry, marker: Seen) -> str:
+        alike = self._alike.get(entry.path.casefold())
+        if alike is not None:  # an SMB server would find it by either name
+            return f"is there as {alike}; the manifest {marker.path} spells it otherwise"
+        return "" if self.files.there(entry.path) else f"is missing; the manifest {marker.path} names it"
 
     def _costly(self, entry: Entry, seen: Seen, marker: Seen) -> str:
         if self.files.trusted(seen):

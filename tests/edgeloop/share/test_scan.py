@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +12,9 @@ from edgeloop.errors import NotFoundError, UnreachableError
 from edgeloop.share import Folder
 from edgeloop.share.patience import Patience
 from edgeloop.share.source import Scope
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
