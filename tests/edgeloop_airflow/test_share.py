@@ -6,20 +6,22 @@ import asyncio
 import json
 import os
 import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from edgeloop import catalog
 from edgeloop.azure.blob import BlobAccount, BlobContainer
 from edgeloop.errors import UnreachableError
-from edgeloop.records import Batch, Certificate
+from edgeloop.records import Batch, Certificate, sha256_hex
 from edgeloop.share import Folder
 from edgeloop.share.journal import Journal
 from edgeloop_airflow.assets import Assets
 from edgeloop_airflow.emission import fate_of, holder
-from edgeloop_airflow.share import ArrivalTrigger, ClaimBatchesOperator
+from edgeloop_airflow.share import ArrivalTrigger, BrokenDeliveryError, CheckDeliveriesOperator, ClaimBatchesOperator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -112,6 +114,139 @@ def test_files_of_no_group_are_warned_of(floor: Floor, capsys: pytest.CaptureFix
     with pytest.raises(AirflowSkipException):
         claim(floor)
     assert "1 files match source.pattern but not source.group" in capsys.readouterr().out
+
+
+def by_day(floor: Floor, **more: Any) -> None:
+    """Let the pipeline's files lie in folders of their day."""
+    fields = "".join(f"\n  {name}: {value}" for name, value in more.items())
+    floor.edit("pipeline.yaml", "folder: exports", f'folder: exports\n  partitions: "%Y/%m/%d"{fields}')
+
+
+def put(floor: Floor, day: datetime, name: str) -> None:
+    """A file in the folder of a day."""
+    folder = floor.share / "exports" / f"{day:%Y/%m/%d}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(name)
+
+
+def paths(floor: Floor, ids: list[str]) -> list[str]:
+    """The files of batches."""
+    return [Path(file.path).name for one in ids for file in floor.desk().store.get(Batch, one).files]
+
+
+def test_a_sweep_looks_at_recent_folders_and_a_full_one_finds_the_rest(floor: Floor) -> None:
+    """The first run looks everywhere and notes it; then only the recent days count, until a full sweep is asked for."""
+    by_day(floor, look_back_days=1)
+    today = datetime.now(UTC)
+    put(floor, today - timedelta(days=40), "old_2014-01.csv")
+    put(floor, today, "new_2014-02.csv")
+    assert paths(floor, claim(floor, "run-1")[0]) == ["old_2014-01.csv", "new_2014-02.csv"]
+    floor.states["tiny_power_intake", "claim", "run-1"] = "success"
+    put(floor, today - timedelta(days=40), "missed_2014-03.csv")
+    put(floor, today - timedelta(days=1), "late_2014-04.csv")
+    assert paths(floor, claim(floor, "run-2")[0]) == ["late_2014-04.csv"]
+    floor.states["tiny_power_intake", "claim", "run-2"] = "success"
+    with pytest.raises(AirflowSkipException):
+        claim(floor, "run-3", full="False")
+    assert paths(floor, claim(floor, "run-4", full="True")[0]) == ["missed_2014-03.csv"]
+
+
+def test_a_full_sweep_that_is_due_is_done_by_whoever_runs_next(floor: Floor) -> None:
+    """The time of the last one lies in the store: a tick that nobody heard is made up for."""
+    by_day(floor, look_back_days=1)
+    today = datetime.now(UTC)
+    put(floor, today, "new_2014-02.csv")
+    claim(floor, "run-1")
+    floor.states["tiny_power_intake", "claim", "run-1"] = "success"
+    put(floor, today - timedelta(days=40), "missed_2014-03.csv")
+    with pytest.raises(AirflowSkipException):
+        claim(floor, "run-2")
+    journal = Journal(floor.desk().store)
+    before = journal.read().swept_at
+    assert today - timedelta(minutes=1) < datetime.fromisoformat(before) < datetime.now(UTC)
+    floor.edit("pipeline.yaml", "storage:", 'schedules: {full_sweep: "* * * * *"}\n\nstorage:')
+    tick = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
+
+    class Later(datetime):
+        """The clock after the next tick."""
+
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + (tick - today)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgeloop_airflow.share.datetime", Later)
+        assert paths(floor, claim(floor, "run-3")[0]) == ["missed_2014-03.csv"]
+    assert Journal(floor.desk().store).read().swept_at > before
+
+
+@pytest.mark.fault
+def test_a_sweep_that_fails_is_not_noted(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it would have found is looked for by the next run."""
+    by_day(floor)
+    floor.share.rename(floor.share.with_name("gone"))
+    with pytest.raises(UnreachableError):
+        claim(floor)
+    assert Journal(floor.desk().store).read().swept_at == ""
+
+
+def promised(floor: Floor) -> Path:
+    """A delivery whose manifest promises other bytes of one of two files."""
+    floor.edit("pipeline.yaml", "folder: exports", 'folder: exports\n  complete: manifest\n  marker: "*.sha256"')
+    good, bad = floor.month("north", "2014-01"), floor.month("south", "2014-02")
+    lines = [f"{sha256_hex(good.read_bytes())}  {good.name}", f"{'0' * 64}  {bad.name}"]
+    manifest = floor.share / "exports" / "all.sha256"
+    manifest.write_text("\n".join(lines) + "\n")
+    return manifest
+
+
+def check(floor: Floor, minutes: float = 0) -> None:
+    """Run the second task of intake, some time later."""
+
+    class Later(datetime):
+        """A clock that is ahead."""
+
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + timedelta(minutes=minutes)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgeloop_airflow.share.datetime", Later)
+        context = floor.context(run="run-1", dag="tiny_power_intake", task="check_deliveries")
+        CheckDeliveriesOperator(task_id="check_deliveries", pipeline="tiny_power").execute(context)
+
+
+def test_what_is_broken_is_told_and_the_rest_is_claimed(floor: Floor, capsys: pytest.CaptureFixture[str]) -> None:
+    """A warning with path, reason and remedy; a delivery gets its time, and then the run is red until it is right."""
+    manifest = promised(floor)
+    ids, _ = claim(floor)
+    assert paths(floor, ids) == ["north_2014-01.csv"]
+    said = capsys.readouterr().out
+    assert "Not claimed: south_2014-02.csv: has sha256" in said
+    assert "let its producer deliver it again" in said
+    check(floor, minutes=14)
+    with pytest.raises(BrokenDeliveryError, match=r"1 files .* cannot be claimed") as raised:
+        check(floor, minutes=16)
+    assert isinstance(raised.value, AirflowFailException), "a retry would find the same"
+    assert "south_2014-02.csv: has sha256" in str(raised.value)
+    floor.states["tiny_power_intake", "claim", "run-1"] = "success"
+    good = floor.share / "exports" / "south_2014-02.csv"
+    manifest.write_text(f"{sha256_hex(good.read_bytes())}  {good.name}\n")
+    assert paths(floor, claim(floor, "run-2")[0]) == ["south_2014-02.csv"]
+    check(floor, minutes=60)
+
+
+def test_a_delivery_cleared_away_after_its_claim_is_not_broken(floor: Floor) -> None:
+    """The manifest that stays behind names files that were taken; nobody is called for them."""
+    promised(floor).unlink()
+    good = floor.share / "exports" / "north_2014-01.csv"
+    (floor.share / "exports" / "all.sha256").write_text(f"{sha256_hex(good.read_bytes())}  {good.name}\n")
+    claim(floor)
+    floor.states["tiny_power_intake", "claim", "run-1"] = "success"
+    good.unlink()
+    with pytest.raises(AirflowSkipException):
+        claim(floor, "run-2")
+    check(floor, minutes=60)
 
 
 def watching(floor: Floor, script: Callable[[Next], Awaitable[None]], **more: Any) -> None:
