@@ -7,11 +7,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.edgeloop.test_residency import spec
+from tests.edgeloop.test_residency import TINY, spec
 
 from edgeloop.azure.blob import BlobAccount, BlobContainer
+from edgeloop.catalog import SPEC, SUITE, Snapshot
+from edgeloop.drift.interval import Bench
 from edgeloop.errors import ResidencyError
 from edgeloop.packaging.golden import Golden, draw
+from edgeloop.records import Batch
 from edgeloop.residency_guard import (
     Resolved,
     require_configuration,
@@ -21,6 +24,9 @@ from edgeloop.residency_guard import (
     resolve,
 )
 from edgeloop.residency_outputs import require_figures, require_synthetic
+from edgeloop.share import Folder
+from edgeloop.store import Store
+from edgeloop.validation import Certification
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,6 +120,22 @@ def test_dns_is_asked_for_addresses() -> None:
     """The real resolver: a name of this machine, and one that nobody has."""
     assert resolve("localhost").addresses
     assert resolve("no-such-host.invalid") == Resolved()
+
+
+def test_rows_are_neither_certified_nor_judged_into_a_public_account() -> None:
+    """The library asks, too, for whoever uses it without a desk; the second of two containers counts as the first."""
+    away, home = container("EndpointSuffix=core.windows.net"), container("BlobEndpoint=http://10.0.0.9/acct")
+    files = {name: (TINY.parent / name).read_text(encoding="utf-8") for name in (SPEC, SUITE)}
+    snapshot = Snapshot(spec=spec(), files=tuple(files.items()))
+    batch = Batch(pipeline="tiny_power", group="g", files=(), config="", claimed_at="")
+    share = Folder(connection="edgeloop_share", root=TINY.parent, below="", pattern="*.csv")
+    Certification(batch, snapshot, share, home)
+    with pytest.raises(ResidencyError, match="nothing was sent"):
+        Certification(batch, snapshot, share, away)
+    Bench(spec=spec(), store=Store(home), blobs=home, predictions=home)
+    for blobs, predictions in ((away, home), (home, away)):
+        with pytest.raises(ResidencyError, match="nothing was sent"):
+            Bench(spec=spec(), store=Store(home), blobs=blobs, predictions=predictions)
 
 
 def test_a_training_vm_in_the_cloud_is_refused() -> None:

@@ -13,6 +13,7 @@ from edgeloop.drift.judge import INCONCLUSIVE, Policy, Tally, Verdict, choose, j
 from edgeloop.drift.labels import bounds, intervals_between, missing_sites, watermark
 from edgeloop.drift.retrain import refusal
 from edgeloop.records import Certificate, DriftVerdict, ModelVersion, canonical_json, sha256_hex
+from edgeloop.residency_guard import require_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,12 +27,20 @@ SHORT = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What judging works with: ``blobs`` hold data and records, ``predictions`` the logs carried from the devices."""
+    """What judging works with: ``blobs`` hold data and records, ``predictions`` the logs carried from the devices.
+
+    Raises ``ResidencyError`` when either is not at the site and the pipeline is ``on_premises``.
+    """
 
     spec: Pipeline
     store: Store
     blobs: BlobContainer
     predictions: BlobContainer
+
+    def __post_init__(self) -> None:
+        """Refuse before the first request."""
+        require_private(self.spec, self.blobs)
+        require_private(self.spec, self.predictions)
 
     @property
     def sites(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from edgeloop.catalog import SUITE, Snapshot
 from edgeloop.errors import ConflictError, EdgeloopError, ValidationBlockedError
 from edgeloop.records import Batch, Certificate, FileRef, canonical_json, sha256_hex
+from edgeloop.residency_guard import require_private
 from edgeloop.store import Store
 from edgeloop.transfer import upload
 from edgeloop.validation import kept, parquet, times
@@ -83,6 +84,7 @@ class Certification:
         origin: str = "live",
         log: Callable[[str], None] = lambda _: None,
     ) -> None:
+        require_private(snapshot.spec, blobs)
         self.batch, self.snapshot, self.folder, self.blobs = batch, snapshot, folder, blobs
         self.store, self.rerun, self.log = Store(blobs), rerun, log
         self.origin = origin
