@@ -275,7 +275,7 @@ def test_all_that_failed_on_a_day_runs_again(night: Night) -> None:
 
 
 def test_a_batch_that_airflow_never_ran_is_started_as_a_rerun(night: Night) -> None:
-    """What was announced to a paused DAG, or is of another database, is claimed in the store: it gets a run."""
+    """What was announced to a paused DAG, or is of another database, is claimed in the store: it gets one run."""
     asked = {"pipeline": NIGHT, "stage": "ingest", "from": "2014-12-01", "to": "2014-12-31"}
     before = night.seen()
     run = night.api.trigger("reprocess", conf={**asked, "only_failed": False, "dry_run": False})
@@ -285,6 +285,16 @@ def test_a_batch_that_airflow_never_ran_is_started_as_a_rerun(night: Night) -> N
     (certificate,) = night.store.children(night.batches[DECEMBER].id, Certificate)
     assert certificate.origin == "rerun"
     assert changed(before, night.seen()) == set()
+    night.api.clear_tasks("reprocess", run.run_id, ["rerun"])
+    again = wait_for(lambda: second_try(night, run), seconds=SECONDS, what="the request's second try")
+    assert again.state == "skipped"
+    assert len(night.api.runs(f"{NIGHT}_ingest", partition_key=night.batches[DECEMBER].key)) == 1
+
+
+def second_try(night: Night, run: Run) -> Task | None:
+    """The request's task once it was carried out a second time."""
+    task = night.api.task("reprocess", run.run_id, "rerun")
+    return task if task.try_number > 1 and task.state in {"success", "skipped", "failed"} else None
 
 
 def test_a_form_that_is_wrong_says_what_to_type(night: Night) -> None:
