@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from edgeloop.errors import IntegrityError
-from edgeloop.share import Claim, Claims, Folder, broken
+from edgeloop.share import Claim, Claims, broken
 from edgeloop.share.cursor import full_sweep_is_due, recent, scope_of_sweep
 from edgeloop.share.watch import Watch, policy_of
 from edgeloop_airflow import hooks
@@ -23,7 +23,6 @@ from edgeloop_airflow.sources import source_of, source_of_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-    from pathlib import Path
 
     from airflow.sdk import Context
 
@@ -33,13 +32,6 @@ if TYPE_CHECKING:
 
 REREAD_SECONDS = 30.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-
-
-def folder_of(source: Source, root: Path) -> Folder:
-    """The folder that a source watches, below its connection's folder."""
-    return Folder(
-        connection=source.connection, root=root, below=source.folder, pattern=source.pattern, exclude=source.exclude
-    )
 
 
 class ClaimBatchesOperator(BaseOperator):

@@ -17,7 +17,7 @@ from edgeloop_airflow import hooks
 from edgeloop_airflow.discreet import discreet
 from edgeloop_airflow.emission import fate_of, holder
 from edgeloop_airflow.origin import origin, send
-from edgeloop_airflow.share import folder_of
+from edgeloop_airflow.sources import source_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,11 +69,10 @@ class CertifyBatchOperator(BaseOperator):
         desk = today if self.force else today.at(batch.config)
         if self.force:
             desk.snapshot.save(desk.blobs)
-        source = desk.snapshot.spec.source
         certification = Certification(
             batch,
             desk.snapshot,
-            folder_of(source, hooks.share_folder(source.connection)),
+            source_of(desk.snapshot.spec.source),
             desk.blobs,
             rerun=f"airflow dags clear {context['ti'].dag_id} --partition-key '{key}' --only-failed -y",
             force=self.force,

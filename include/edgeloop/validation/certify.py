@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from edgeloop.azure.blob import BlobContainer
-    from edgeloop.share.scan import Folder
+    from edgeloop.share.source import FileSource
     from edgeloop.validation.kept import Kept
 
 CHANGED = "changed since the claim; the next intake claims it anew"
@@ -64,7 +64,7 @@ class Certification:
     Args:
         batch: What was claimed.
         snapshot: The configuration to validate under: the batch's own, or today's where it is forced.
-        folder: The share.
+        folder: Where the files are.
         blobs: The pipeline's container.
         rerun: The command that runs this batch again; told when it is blocked.
         force: A reason to validate again whatever is known; makes a certificate of its own.
@@ -76,7 +76,7 @@ class Certification:
         self,
         batch: Batch,
         snapshot: Snapshot,
-        folder: Folder,
+        folder: FileSource,
         blobs: BlobContainer,
         *,
         rerun: str = "",
