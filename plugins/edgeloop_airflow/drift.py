@@ -13,7 +13,7 @@ from edgeloop.drift.interval import Bench
 from edgeloop.drift.labels import ended_within
 from edgeloop.drift.retrain import refusal, request_key, unasked
 from edgeloop.errors import ConfigurationError
-from edgeloop.origin import BACKFILL
+from edgeloop.origin import BACKFILL, Origin
 from edgeloop.records import DriftVerdict
 from edgeloop_airflow import hooks
 from edgeloop_airflow.discreet import discreet
@@ -154,12 +154,15 @@ class SweepIntervalsOperator(BaseOperator):
     def execute(self, context: Context) -> list[str]:
         """Mint the interval partitions on every outlet, or raise ``AirflowSkipException``."""
         due, where = interval.unjudged(bench(self.pipeline), force=bool(self.force)), ""
-        if origin(context).kind == BACKFILL:
+        found = origin(context)
+        # By hand or by cron it looks at what is due now: only a backfill is about the past.
+        why = found if found.kind == BACKFILL else Origin()
+        if why.kind == BACKFILL:
             start, end = context["data_interval_start"], context["data_interval_end"]
             due, where = ended_within(due, start, end), f" that ended from {start.isoformat()} to {end.isoformat()}"
         if not due:
             raise AirflowSkipException(f"Every complete interval{where} is judged.")
         what = f"are announced again ({self.force})" if self.force else "are not judged yet"
         self.log.info("%d intervals%s %s: %s", len(due), where, what, ", ".join(due))
-        send(context, self.outlets, due)
+        send(context, self.outlets, due, why)
         return due

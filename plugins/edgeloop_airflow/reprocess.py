@@ -27,6 +27,7 @@ CONNECTION = "edgeloop_airflow"
 MOST_ERRORS = 20
 """Logs of failed tasks are read for so many partitions; the others are listed without their error."""
 NOTE_LENGTH = 900
+PAUSED = "%s is paused: what runs again waits until somebody types `airflow dags unpause %s`."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +91,8 @@ class ListPartitionsOperator(_ReprocessOperator):
             found = self.find(context, rest)
             failed = [unit.attempt for unit in found.plan.clear if unit.attempt][:MOST_ERRORS]
             errors = {one.run_id: rest.error(found.dag_id, one.run_id) for one in failed}
+            if rest.paused(found.dag_id):
+                self.log.warning(PAUSED, found.dag_id, found.dag_id)
         for line in lines(found.request, found.plan, errors, found.serving):
             self.log.info("%s", line)
         return {

@@ -94,6 +94,10 @@ class AirflowRest:
             if raw["partition_key"]
         ]
 
+    def paused(self, dag_id: str) -> bool:
+        """Whether a DAG is paused: what is cleared or started of it would wait for ever."""
+        return bool(self._call("GET", f"/dags/{_q(dag_id)}")["is_paused"])
+
     def error(self, dag_id: str, run_id: str) -> str:
         """The last error of a failed run, in one line: the task, and what its log says last."""
         for task in self._items(f"{_run(dag_id, run_id)}/taskInstances", "task_instances"):

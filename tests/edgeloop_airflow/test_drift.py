@@ -220,6 +220,16 @@ def test_a_backfilled_sweep_announces_what_ended_in_its_data_interval(plant: Pla
     assert plant.extras == [{"origin": "backfill", "promote": ""}], "only what emits says why"
 
 
+def test_a_sweep_started_by_hand_is_a_live_one(plant: Plant) -> None:
+    """Like intake it looks at what is due now, whoever woke it: what it announces may ask for a retraining."""
+    plant.predict(plant.champion(), 300.0)
+    plant.certify()
+
+    why = {"dag_run": SimpleNamespace(run_type="manual", conf={}, partition_key=None, run_id="m")}
+    assert plant.sweep(why=why) == ([MONTH], [MONTH])
+    assert plant.extras == [{}]
+
+
 def test_a_forced_sweep_announces_what_was_judged_too(plant: Plant) -> None:
     """A wrong verdict traps nobody: the interval comes round again, to be judged by force."""
     plant.predict(plant.champion(), 110.0)
