@@ -84,13 +84,6 @@ def beyond_peer(name: str, pairs: Sequence[Pair], *, unit: str, bar: float, peer
     return Figure(name=name, value=statistics.median(runs), unit=unit, bar=bar, peer=peer, ratio=ratio, runs=runs)
 
 
-def multiple_of_peer(name: str, pairs: Sequence[Pair], *, bar: float, peer: str) -> Figure:
-    """The figure of ours as a multiple of its peer: the median over at least one pair."""
-    runs = tuple(pair.ratio for pair in pairs)
-    middle = statistics.median(runs)
-    return Figure(name=name, value=middle, unit="x", bar=bar, peer=peer, ratio=middle, runs=runs)
-
-
 def times_peer(name: str, pairs: Sequence[Pair], *, bar: float, peer: str) -> Figure:
     """The figure of ours as a multiple of its peer: the median over at least one pair."""
     runs = tuple(pair.ratio for pair in pairs)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from edgeloop.azure.account import BLOCK_BYTES, BlobAccount
 from edgeloop.azure.features import check_name
+from edgeloop.azure.listing import BlobItem
 from edgeloop.azure.problems import translated
 from edgeloop.azure.ranges import in_order
 from edgeloop.errors import ConfigurationError, ConflictError, NotFoundError
@@ -30,17 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BLOCK_BYTES", "BlobAccount", "BlobContainer", "BlobItem", "Looked"]
 READERS = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlobItem:
-    """A blob in a listing; ``size`` in bytes, ``etag`` without quotes, when it was written last (ns, whole seconds)."""
-
-    name: str
-    size: int
-    etag: str
-    modified_ns: int = 0
-    kind: str = "BlockBlob"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,15 +230,12 @@ class BlobContainer:
         """
         if make:
             self.ensure()
-        with self._errors(prefix):
-            for one in self._client.list_blobs(name_starts_with=prefix or None):
-                yield BlobItem(
-                    name=one.name,
-                    size=one.size or 0,
-                    etag=(one.etag or "").strip('"'),
-                    modified_ns=_ns(one.last_modified),
-                    kind=str(one.blob_type.value if one.blob_type else "BlockBlob"),
-                )
+        marker = ""
+        while True:
+            items, marker = self._wire.listed(prefix, marker)
+            yield from items
+            if not marker:
+                return
 
     def delete(self, name: str) -> None:
         """Remove the blob; that it is not there is no error."""
