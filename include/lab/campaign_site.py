@@ -53,7 +53,7 @@ BULK_DIFFERS = (
     ('sweep: "*/10 * * * *"', 'sweep: "47 * * * *"'),
 )
 BULK_SLOW = "\ntransfer:\n  limit_mbit: {mbit:g}   # an upload that is over in a blink cannot be struck\n"
-BULK_MBIT = 12.0
+BULK_MBIT = 24.0
 BULK_STAGES = ("train", "package", "rollout", "drift", "drift_sweep")
 """Stages that the bulk pipeline's traffic would wake for nothing."""
 
