@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import arrival, harness, parse_time
+from benchmarks import arrival, harness, parse_time, scan
 
-BENCHES = {"parse_time": parse_time.measure, "arrival": arrival.measure}
+BENCHES = {"parse_time": parse_time.measure, "arrival": arrival.measure, "scan": scan.measure}
 KEPT = Path("build") / "bench.json"
 
 
