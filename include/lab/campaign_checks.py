@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from edgeloop import registry
 from edgeloop.records import Batch, Certificate, ModelImage, ModelVersion, TrainingRun
 from edgeloop.rollout.exposure import exposures
+from edgeloop.share.journal import Journal
 from lab import proof
 from lab.campaign_arrival_checks import arrived, settled
 from lab.campaign_drift import judged_once
@@ -67,16 +68,14 @@ def ingested(ground: Ground, unit: Unit) -> None:
 
 
 def newest_hold(ground: Ground) -> None:
-    """The newest batch of every group holds each file of the group on the share, as it is there, and is certified."""
+    """The batch that stands for a group holds each file of it on the share, as it is there, and is certified."""
     store = ground.loop.store
-    newest: dict[str, Batch] = {}
-    for one in store.all(Batch):
-        if one.group not in newest or one.claimed_at > newest[one.group].claimed_at:
-            newest[one.group] = one
-    for group, batch in newest.items():
-        hold(batch.id == batch_on_share(ground, group).id, f"the newest batch of {group} is not what lies on the share")
-        count = len(store.children(batch.id, Certificate))
-        hold(count == 1, f"the newest batch of {group} has {count} certificates")
+    for group, standing in Journal(store).read().standing.items():
+        held = set(store.get(Batch, standing).files)
+        missing = [one.path for one in batch_on_share(ground, group).files if one not in held]
+        hold(not missing, f"the batch that stands for {group} lacks {missing} as they lie on the share")
+        count = len(store.children(standing, Certificate))
+        hold(count == 1, f"the batch that stands for {group} has {count} certificates")
     once = [one.id for one in store.all(Batch) if len(store.children(one.id, Certificate)) > 1]
     hold(not once, f"batches with several certificates: {once}")
 

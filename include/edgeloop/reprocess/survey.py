@@ -21,6 +21,7 @@ from edgeloop.records import (
 from edgeloop.reprocess import event_time
 from edgeloop.reprocess.units import Attempt, Unit, newest, state_of
 from edgeloop.rollout.plan import Step
+from edgeloop.share.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -73,6 +74,10 @@ def _ingest(look: _Look) -> list[Unit]:
         held = standing.get(batch.group)
         if held is None or (batch.claimed_at, batch.id) > (held.claimed_at, held.id):
             standing[batch.group] = batch
+    # An intake that lost the race leaves a record that no claim names; started, it would certify what no longer lies
+    # on the share, under a later claim than what does.
+    named, claimed = {batch.id: batch for batch in batches}, Journal(look.store).read().standing
+    standing |= {group: named[one] for group, one in claimed.items() if one in named}
     found = []
     for batch in batches:
         own, now = certificates.get(batch.id, []), standing[batch.group]

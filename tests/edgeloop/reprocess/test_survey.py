@@ -20,6 +20,7 @@ from edgeloop.records import (
 )
 from edgeloop.registry.promotions import LEDGER, Change, entry_body
 from edgeloop.reprocess import Attempt, State, Unit, survey
+from edgeloop.share.journal import Entry, Journal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -183,3 +184,14 @@ def test_intervals_are_those_whose_labels_are_complete_or_that_were_judged(
         "2014-02": (State.NEVER, True),
         "2014-11": (State.FAILED, False),
     }
+
+
+def test_a_batch_that_no_claim_names_replaces_none(store: Store, spec: catalog.Pipeline) -> None:
+    """What an intake left that lost the race is barred, however late its record; what was claimed is not."""
+    claimed = batch(store, "2014-01")
+    lost = batch(store, "2014-01", claimed="2026-11-20T00:00:01+00:00")
+    assert found(store, spec, "ingest")[claimed.key].barred == f"batch {lost.key} replaced it"
+    assert Journal(store).append(Entry(run="r", at="", batches=(("2014-01", claimed.id),)))
+    units = found(store, spec, "ingest")
+    assert units[claimed.key].barred == ""
+    assert units[lost.key].barred == f"batch {claimed.key} replaced it"
