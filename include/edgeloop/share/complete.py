@@ -74,8 +74,10 @@ class Settled:
         if not young:
             return Verdict(found.files)
         return Verdict(
-            tuple(one for one in found.files if one.path not in young),
-            tuple(one for one in found.files if one.path in young),
+            tuple(
+                [one for one in found.files if one.path not in young]
+            ),  # a list first: a generator takes twice as long
+            tuple([one for one in found.files if one.path in young]),
             pause=self.settling.next_look(self.rule, now_ns),
         )
 

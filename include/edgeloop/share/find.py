@@ -120,7 +120,15 @@ class Find:
         odd = not speakable("".join(paths))
         tricky = odd or not matching.is_plain or max(path.count("/") for path in paths) > DEEPEST
         self._taken += len(paths)
-        for size, at, name, path in zip(records[0::FIELDS], _times(records[1::FIELDS]), names, paths, strict=True):
+        rows = zip(records[0::FIELDS], _times(records[1::FIELDS]), names, paths, strict=True)
+        if marks is None and not tricky:
+            self.files += [
+                tuple.__new__(Seen, (path, int(size), at if at is not None else _asked(path, top), ""))
+                for size, at, name, path in rows
+                if wanted(name, path) and not excluded(name, path)
+            ]
+            return
+        for size, at, name, path in rows:
             if marks is not None and marks(name, path):
                 into = self.marked
             elif wanted(name, path) and not excluded(name, path):
