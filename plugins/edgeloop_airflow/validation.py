@@ -11,7 +11,7 @@ from edgeloop.drift.certified import newest_certificates, parts_of
 from edgeloop.drift.labels import complete_intervals, intervals_between, missing_sites
 from edgeloop.errors import ConfigurationError, IntegrityError, NotFoundError, ValidationBlockedError
 from edgeloop.share import Emissions, Right
-from edgeloop.transfer import verify
+from edgeloop.transfer import Terms, verify
 from edgeloop.validation import Certification, SupersededError, batch_of, certificate_of
 from edgeloop_airflow import hooks
 from edgeloop_airflow.discreet import discreet
@@ -108,14 +108,15 @@ class VerifyTransferOperator(BaseOperator):
         key = partition_key(context)
         desk = hooks.desk(self.pipeline)
         certificate = certificate_of(desk.store, batch_of(desk.store, key))
+        terms = Terms.of(desk.snapshot.spec.transfer, self.pipeline)
         wrong = []
         for file in certificate.files:
             try:
-                verify(desk.blobs, file)
+                proof = verify(desk.blobs, file, terms)
             except (IntegrityError, NotFoundError) as error:
                 wrong.append(error.what)
             else:
-                self.log.info("Verified: %s, %d bytes, sha256 %s", file.path, file.size, file.sha256)
+                self.log.info("Verified (%s): %s, %d bytes, sha256 %s", proof.how, file.path, file.size, file.sha256)
         if wrong:
             raise IntegrityError(
                 f"{len(wrong)} of {len(certificate.files)} blobs of batch {key} are not what was certified:\n"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeloop.certificates import newest_of_each_group
 from edgeloop.drift.labels import Part, bounds, intervals_between, length_of, months_of
 from edgeloop.records import Certificate, canonical_json, sha256_hex
+from edgeloop.transfer import download
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,7 +17,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from edgeloop.azure.blob import BlobContainer, BlobItem
+    from edgeloop.records import FileRef
     from edgeloop.store import Store
+    from edgeloop.transfer import Terms
 
 
 def newest_certificates(store: Store) -> list[Certificate]:
@@ -39,12 +44,17 @@ def parts_of(certificate: Certificate) -> list[Part]:
     return found
 
 
-def table_of(blobs: BlobContainer, name: str, only: list[str] | None = None) -> pa.Table:
-    """A certified Parquet blob, or some of its columns; raises ``NotFoundError``."""
-    import pyarrow as pa
+def table_of(blobs: BlobContainer, file: FileRef, terms: Terms, only: list[str] | None = None) -> pa.Table:
+    """A certified Parquet file, or some of its columns, once its sha256 is that of the certificate.
+
+    Raises ``NotFoundError``, or ``IntegrityError`` when the blob is not what was certified.
+    """
     import pyarrow.parquet as pq
 
-    return pq.read_table(pa.BufferReader(blobs.get(name)), columns=only)
+    with tempfile.TemporaryDirectory(prefix="edgeloop-drift-") as folder:
+        path = Path(folder) / "data.parquet"
+        download(blobs, file, path, terms=terms)
+        return pq.read_table(path, columns=only)
 
 
 def prediction_logs(predictions: BlobContainer, sites: Iterable[str], key: str) -> list[BlobItem]:

@@ -14,6 +14,7 @@ from edgeloop.drift.labels import bounds, intervals_between, missing_sites, wate
 from edgeloop.drift.retrain import refusal
 from edgeloop.records import Certificate, DriftVerdict, ModelVersion, canonical_json, sha256_hex
 from edgeloop.residency_guard import require_private
+from edgeloop.transfer import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -94,10 +95,11 @@ def ground_of(bench: Bench, key: str, certificates: Iterable[Certificate] | None
 def examine(bench: Bench, ground: Ground) -> Examination:
     """Read logs and labels, one file at a time, and count; raises ``NotFoundError`` if a certified file is gone."""
     predictions, labels = Predictions(), Labels()
+    terms = Terms.of(bench.spec.transfer, bench.spec.name)
     for name in in_order(item.name for item in ground.logs):
         predictions.add(split_lines(bench.predictions.chunks(name)), ground.key)
     for file in (file for one in ground.certificates for file in one.files):
-        labels.add(table_of(bench.blobs, file.path), bench.spec.columns, bench.spec.model.domain, ground.key)
+        labels.add(table_of(bench.blobs, file, terms), bench.spec.columns, bench.spec.model.domain, ground.key)
     return Examination(
         tallies=tuple(tally(join(predictions, labels), bench.spec.model.tolerance)),
         lines=predictions.lines,

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from edgeloop.records import TrainingRun, canonical_json
+from edgeloop.records import FileRef, TrainingRun, canonical_json
 from edgeloop.training.bundle import Member, member
 from edgeloop.training.dataset import dataset_json, file_names
 from edgeloop.training.job import Job
+from edgeloop.transfer import Terms, stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from edgeloop.catalog import Snapshot
     from edgeloop.pipeline import Pipeline
     from edgeloop.records import Dataset, ModelVersion
+    from edgeloop.transfer.target import Target
 
 MINUTE = 60
-
-
-class Source(Protocol):
-    """Where the bytes of data and champion are; a blob container is one."""
-
-    def chunks(self, name: str) -> Iterator[bytes]:
-        """A blob, chunk by chunk."""
-        ...
 
 
 def parameters_of(spec: Pipeline) -> str:
@@ -72,14 +64,16 @@ def job_of(run: TrainingRun, spec: Pipeline, *, now: float) -> Job:
     )
 
 
-def members(snapshot: Snapshot, dataset: Dataset, champion: ModelVersion | None, source: Source) -> tuple[Member, ...]:
+def members(snapshot: Snapshot, dataset: Dataset, champion: ModelVersion | None, source: Target) -> tuple[Member, ...]:
     """Everything the job finds on the VM: dataset.json, the Parquet files, the code and the champion's model."""
+    terms = Terms.of(snapshot.spec.transfer, snapshot.spec.name)
     sent = [member("data/dataset.json", dataset_json(dataset, snapshot.spec))]
     sent += [
-        Member(path=f"data/{name}", size=file.size, sha256=file.sha256, read=partial(source.chunks, file.path))
+        Member(path=f"data/{name}", size=file.size, sha256=file.sha256, read=partial(stream, source, file, terms=terms))
         for name, file in zip(file_names(dataset), dataset.files, strict=True)
     ]
     if champion is not None:
-        read = partial(source.chunks, champion.blob)
+        known = FileRef(path=champion.blob, size=champion.size, sha256=champion.sha256)
+        read = partial(stream, source, known, terms=terms)
         sent.append(Member(path="data/champion.onnx", size=champion.size, sha256=champion.sha256, read=read))
     return (*sent, *(member(f"code/{name}", text.encode()) for name, text in snapshot.files))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeloop.transfer.batch import Outgoing, Shipment, manifest_name, send_all, upload_all
+from edgeloop.transfer.batch import Outgoing, Shipment, manifest_name, seal, send_all, upload_all
 from edgeloop.transfer.download import Fetched, download, stream
 from edgeloop.transfer.plan import Plan, Terms, plan
 from edgeloop.transfer.progress import Progress
@@ -24,6 +24,7 @@ __all__ = [
     "file_digest",
     "manifest_name",
     "plan",
+    "seal",
     "send_all",
     "stream",
     "upload",

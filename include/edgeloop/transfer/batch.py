@@ -24,7 +24,7 @@ from edgeloop.transfer.target import Transferred, ref_of
 from edgeloop.transfer.upload import Courier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from edgeloop.transfer.target import Log, Target
@@ -86,9 +86,25 @@ def upload_all(
     written = _read(container, name)
     known = written or {}
     sent = send_all(container, outgoing, terms=terms, log=log, known=known, prove=True)
-    if written is None or any(_entry(one) != written.get(one.file.path) for one in sent if one.proof != PROVEN_BEFORE):
-        _write(container, name, batch, sent, written)
+    changed = any(_entry(one) != known.get(one.file.path) for one in sent if one.proof != PROVEN_BEFORE)
+    if written is None or changed or len(sent) != len(written):
+        _write(container, batch, [_kept(one, known) for one in sent], written)
     return Shipment(manifest=name, files=tuple(sent))
+
+
+def seal(container: Target, batch: str, sent: Sequence[Transferred]) -> str:
+    """Write the manifest of files that were uploaded one by one, each of them proven; returns the manifest's blob.
+
+    Raises ``ConflictError`` if it is there with other files, ``IntegrityError`` if one of them was not read back.
+    """
+    if unproven := [one.file.path for one in sent if not one.proof]:
+        raise IntegrityError(
+            f"Nothing of {unproven[0]} was read back, so batch {batch} has no manifest.",
+            left="every blob",
+            next="Upload it with upload or Courier.upload.",
+        )
+    _write(container, batch, [_entry(one) for one in sent], None)
+    return manifest_name(batch)
 
 
 def manifest_name(batch: str) -> str:
@@ -176,14 +192,19 @@ def _entry(one: Transferred) -> dict[str, Any]:
     return {"path": file.path, "size": file.size, "sha256": file.sha256, "etag": one.etag, "proof": one.proof}
 
 
+def _path(entry: dict[str, Any]) -> str:
+    return str(entry["path"])
+
+
+def _kept(one: Transferred, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return known[one.file.path] if one.proof == PROVEN_BEFORE else _entry(one)
+
+
 def _write(
-    container: Target, name: str, batch: str, sent: Iterable[Transferred], before: dict[str, dict[str, Any]] | None
+    container: Target, batch: str, entries: list[dict[str, Any]], before: dict[str, dict[str, Any]] | None
 ) -> None:
-    entries = sorted(
-        ((before or {})[one.file.path] if one.proof == PROVEN_BEFORE else _entry(one) for one in sent),
-        key=lambda entry: str(entry["path"]),
-    )
-    body = canonical_json({"batch": batch, "files": entries})
+    name = manifest_name(batch)
+    body = canonical_json({"batch": batch, "files": sorted(entries, key=_path)})
     if before is None:
         try:
             container.put_new(name, body)

@@ -23,7 +23,7 @@ from edgeloop.errors import ConflictError, EdgeloopError, ValidationBlockedError
 from edgeloop.records import Batch, Certificate, FileRef, canonical_json, sha256_hex
 from edgeloop.residency_guard import require_private
 from edgeloop.store import Store
-from edgeloop.transfer import upload
+from edgeloop.transfer import Courier, Terms, Transferred, seal
 from edgeloop.validation import kept, parquet, times
 from edgeloop.validation.blocked import blocked
 from edgeloop.validation.expect import Expectations
@@ -87,6 +87,8 @@ class Certification:
         require_private(snapshot.spec, blobs)
         self.batch, self.snapshot, self.folder, self.blobs = batch, snapshot, folder, blobs
         self.store, self.rerun, self.log = Store(blobs), rerun, log
+        self.courier = Courier(blobs, Terms.of(snapshot.spec.transfer, snapshot.spec.name), log=log)
+        self.sent: list[Transferred] = []
         self.origin = origin
         self.suite: Suite = load(snapshot.text(SUITE))
         self.kept: list[Kept] = []
@@ -203,6 +205,7 @@ class Certification:
         files = tuple(self._data(one, scratch) for one in good) + tuple(one.file for one in self.kept)
         starts = [one.kept[self.meaning.time].min() for one in good] + [one.start for one in self.kept]
         ends = [one.kept[self.meaning.time].max() for one in good] + [one.end for one in self.kept]
+        seal(self.blobs, f"{self.batch.id}/{self._record().id[:16]}", self.sent)
         return self.store.put(
             self._record(
                 files=files,
@@ -247,14 +250,16 @@ class Certification:
 
     def _send(self, name: str, path: Path) -> FileRef:
         try:
-            sent = upload(self.blobs, name, path)
+            sent = self.courier.upload(name, path)
         except ConflictError:
             # An earlier try under another suite or library left other bytes there, which nothing may overwrite.
             digest = sha256_hex(path.read_bytes())[:12]
             whole = PurePosixPath(name)
-            sent = upload(self.blobs, str(whole.with_name(f"{whole.stem}-{digest}{whole.suffix}")), path)
+            sent = self.courier.upload(str(whole.with_name(f"{whole.stem}-{digest}{whole.suffix}")), path)
         file = sent.file
-        self.log(f"{'found' if sent.found else 'sent'}: {file.path}, {file.size} bytes, sha256 {file.sha256[:16]}")
+        self.sent.append(sent)
+        how = f"{'found' if sent.found else 'sent'} and read back ({sent.proof})"
+        self.log(f"{how}: {file.path}, {file.size} bytes, sha256 {file.sha256[:16]}")
         return file
 
 

@@ -286,17 +286,18 @@ def test_a_certification_that_dies_at_any_write_is_made_good(
     batch = tiny.batch()
 
     def dying(real: Callable[..., Any]) -> Callable[..., Any]:
-        def write(self: BlobContainer, name: str, *rest: Any, **more: Any) -> None:
+        def write(self: BlobContainer, name: str, *rest: Any, **more: Any) -> Any:
             if before and name.startswith(point):
                 raise DiedError(name)
-            real(self, name, *rest, **more)
+            made = real(self, name, *rest, **more)
             if name.startswith(point):
                 raise DiedError(name)
+            return made
 
         return write
 
     with monkeypatch.context() as patch:
-        for method in ("put_new", "commit"):
+        for method in ("put_new", "put_whole", "commit"):
             patch.setattr(BlobContainer, method, dying(getattr(BlobContainer, method)))
         with pytest.raises(DiedError):
             tiny.certify(batch)
