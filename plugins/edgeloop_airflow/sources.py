@@ -1,7 +1,8 @@
 """From a source section and its Airflow connection to where the files are.
 
 - ``folder``: an ``fs`` connection, extra.path is the folder;
-- ``smb``: a ``samba`` connection with host, port, login and password, its schema is the share;
+- ``smb``: a ``samba`` connection with host, port, login and password, its schema is the share; extra.encrypt false
+  takes a server that cannot encrypt;
 - ``blob``: a ``wasb`` connection as for storage; the section's folder is the container, and a prefix after ``/``.
 """
 
@@ -83,6 +84,7 @@ def _smb(section: Source, connection: Connection) -> FileSource:
         below=section.folder,
         pattern=section.pattern,
         exclude=section.exclude,
+        encrypt=str(connection.extra_dejson.get("encrypt", True)).lower() != "false",
     )
 
 

@@ -17,7 +17,7 @@ from edgeloop import catalog
 from edgeloop.azure.blob import BlobAccount, BlobContainer
 from edgeloop.errors import UnreachableError
 from edgeloop.records import Batch, Certificate, sha256_hex
-from edgeloop.share import Folder
+from edgeloop.share import Folder, broken
 from edgeloop.share.journal import Journal
 from edgeloop_airflow.assets import Assets
 from edgeloop_airflow.emission import fate_of, holder
@@ -234,6 +234,16 @@ def test_what_is_broken_is_told_and_the_rest_is_claimed(floor: Floor, capsys: py
     manifest.write_text(f"{sha256_hex(good.read_bytes())}  {good.name}\n")
     assert paths(floor, claim(floor, "run-2")[0]) == ["south_2014-02.csv"]
     check(floor, minutes=60)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("raw", [b"", b"{}", b'[{"path": 1}]', b"[3]"])
+def test_a_spoilt_report_stops_no_intake(floor: Floor, raw: bytes) -> None:
+    """It is what on-call reads; the next look writes it anew."""
+    promised(floor)
+    floor.desk().blobs.put(broken.REPORT, raw)
+    assert len(claim(floor)[0]) == 1
+    assert [one.path for one in broken.read(floor.desk().blobs)] == ["south_2014-02.csv"]
 
 
 def test_a_delivery_cleared_away_after_its_claim_is_not_broken(floor: Floor) -> None:

@@ -60,6 +60,16 @@ def test_a_real_smb_share(resolve: Any, site: Site, monkeypatch: pytest.MonkeyPa
     assert share.password not in repr(found)
 
 
+@pytest.mark.parametrize(("extra", "encrypt"), [({}, True), ({"encrypt": False}, False), ({"encrypt": "false"}, False)])
+def test_smb_is_encrypted_unless_the_connection_says_otherwise(
+    resolve: Any, monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], *, encrypt: bool
+) -> None:
+    """A server that cannot encrypt is taken only on request; the port is SMB's own where none is given."""
+    connect(monkeypatch, SMB | {"extra": extra})
+    found = resolve(section(kind="smb"))
+    assert (found.encrypt, found.port) == (encrypt, 445)
+
+
 def test_a_real_container(resolve: Any, blob_account: BlobAccount, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wasb connection; the folder is the container and a prefix."""
     connect(monkeypatch, {"conn_type": "wasb", "extra": {"connection_string": blob_account.connection_string}})

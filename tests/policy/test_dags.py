@@ -121,6 +121,13 @@ def test_stages_that_decide_run_one_at_a_time(bag: DagBag, stage: str) -> None:
     assert bag.dags[f"wind_power_{stage}"].max_active_runs == 1
 
 
+def test_intake_refuses_backfills(bag: DagBag) -> None:
+    """What lies on the source now says nothing about a day in the past; every other way to start it stays open."""
+    assert bag.dags["wind_power_intake"].allowed_run_types == {
+        *("scheduled", "asset_triggered", "asset_materialization", "manual", "operator_triggered"),
+    }
+
+
 def test_nothing_catches_up_by_itself(bag: DagBag) -> None:
     """Unpausing a DAG after a week must not start a week of runs."""
     assert not [dag.dag_id for dag in _dags(bag) if dag.catchup]

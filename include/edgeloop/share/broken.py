@@ -68,10 +68,10 @@ def _in(path: str, scope: Scope) -> bool:
 
 
 def read(blobs: Blobs) -> tuple[Trouble, ...]:
-    """The report as it stands; empty if there never was one."""
+    """The report as it stands; empty if there never was one, or if it was spoilt: the next look writes it anew."""
     try:
         return tuple(Trouble(**one) for one in json.loads(blobs.get(REPORT)))
-    except NotFoundError:
+    except (NotFoundError, ValueError, TypeError):
         return ()
 
 
