@@ -194,7 +194,7 @@ def from_json(raw: bytes) -> Snapshot:
     import json
 
     files = tuple((name, text) for name, text in json.loads(raw)["files"])
-    spec, problems = parse_spec(dict(files)[SPEC], SPEC)
+    spec, problems = parse_spec(dict(files)[SPEC], SPEC, pinned=True)
     if spec is None:
         raise ConfigurationError(
             "A stored pipeline snapshot no longer validates: " + "; ".join(map(str, problems)),

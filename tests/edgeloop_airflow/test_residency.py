@@ -16,7 +16,7 @@ from airflow.models.baseoperator import BaseOperator
 from edgeloop import catalog
 from edgeloop.azure.blob import BlobAccount
 from edgeloop.errors import ResidencyError, WithheldError
-from edgeloop.records import Batch, Certificate, TrainingRun
+from edgeloop.records import Batch, Certificate, FileRef, TrainingRun, sha256_hex
 from edgeloop_airflow import hooks
 from edgeloop_airflow.assets import Assets
 from edgeloop_airflow.discreet import MARK
@@ -88,6 +88,26 @@ def test_a_batch_claimed_for_the_cloud_stays_home_once_its_pipeline_does(floor: 
     pinned = floor.desk().at(batch.config).snapshot
     assert (pinned.spec.residency, pinned.digest) == ("on_premises", batch.config)
     assert certify(floor, batch.key).rows == 4
+
+
+def test_a_batch_claimed_under_older_rules_is_not_trapped(floor: Floor) -> None:
+    """What it pinned would be refused today (no preset was needed then): it runs in today's account all the same."""
+    floor.month("north", "2014-01")
+    floor.edit("pipeline.yaml", "  preset: stack_hub\n", "")
+    (older, found) = (floor.home / "pipeline.yaml").read_text(), catalog.load()
+    assert [one.field for one in found.problems] == ["storage.preset"]
+    floor.edit("pipeline.yaml", "storage:\n", "storage:\n  preset: stack_hub\n")
+    desk = floor.desk()
+    files = tuple((name, older if name == catalog.SPEC else text) for name, text in desk.snapshot.files)
+    pinned = replace(desk.snapshot, files=files).save(desk.blobs)
+    under = desk.at(pinned).snapshot
+    assert (under.digest, under.spec.storage) == (pinned, desk.snapshot.spec.storage)
+    data = (floor.share / "exports" / "north_2014-01.csv").read_bytes()
+    file = FileRef(path="north_2014-01.csv", size=len(data), sha256=sha256_hex(data))
+    batch = Batch(
+        pipeline="tiny_power", group="2014-01", files=(file,), config=pinned, claimed_at="2014-02-01T00:00:00Z"
+    )
+    assert certify(floor, desk.store.put(batch).key).rows == 4
 
 
 def test_a_batch_claimed_at_home_does_not_follow_its_pipeline_away(
@@ -207,7 +227,6 @@ def test_a_model_whose_metrics_hold_rows_is_not_registered(floor: Floor) -> None
     from tests.shipyard import linear
 
     from edgeloop import registry
-    from edgeloop.records import FileRef, sha256_hex
 
     desk, onnx = floor.desk(), linear(1.0)
     desk.blobs.put("training/x/model.onnx", onnx)
