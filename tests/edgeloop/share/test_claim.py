@@ -19,6 +19,7 @@ from tests.edgeloop.share.conftest import PIPELINE
 from edgeloop.certificates import newest_of_each_group
 from edgeloop.records import Batch, Certificate, sha256_hex
 from edgeloop.share import Claim, Claims, Emissions, Fate, Folder, Intake, Right, group_of
+from edgeloop.share.journal import Journal
 from edgeloop.share.source import Scope
 
 if TYPE_CHECKING:
@@ -269,6 +270,24 @@ def test_files_put_back_are_the_newest_data_again(
         for one in claimed
     ]
     assert [one.batch for one in newest_of_each_group(reversed(certificates))] == [claimed[-1].id]
+
+
+def test_what_was_delivered_is_asked_of_airflow_once(claim: Callable[..., Intake], drop: Drop, store: Store) -> None:
+    """What became of a run is noted with the claims: questions do not grow with the batches there ever were."""
+    for month in range(1, 4):
+        drop(f"north_2014-{month:02d}.csv")
+    claim("run 1")
+    asked: list[str] = []
+
+    def fate(holder: str) -> Fate:
+        asked.append(holder)
+        return Fate.DELIVERED
+
+    assert claim("run 2", fate).found == 3
+    assert asked == ["run 1"]
+    assert Journal(store).read().outstanding == set()
+    assert claim("run 3", fate).found == 0
+    assert asked == ["run 1"]
 
 
 @pytest.mark.fault
