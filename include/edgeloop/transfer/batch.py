@@ -11,6 +11,7 @@ the proof.
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
@@ -126,7 +127,12 @@ def send_all(
     ``known`` are a manifest's entries by name. Memory is bounded as for one file: by workers and the size of a block.
     """
     terms = terms or Terms()
-    courier, there = Courier(container, terms, log=log), _there(container, outgoing)
+    courier, known = Courier(container, terms, log=log), known or {}
+    with ThreadPoolExecutor(1) as aside:
+        listing = aside.submit(_there, container, outgoing)
+        # While the service makes its list, what may be in it is hashed.
+        refs = {one.name: one.known or ref_of(one.name, one.path) for one in outgoing if one.name in known}
+        there = listing.result()
     sizes = {one.name: one.path.stat().st_size for one in outgoing}
     meter = Meter(f"{len(outgoing)} files", sum(sizes.values()), log=log)
     done: dict[str, Transferred] = {}
@@ -140,7 +146,7 @@ def send_all(
     way = plan(0, terms, container.features)
     left = []
     for file in outgoing:
-        if proven := _proven_before(file, (known or {}).get(file.name), there.get(file.name)):
+        if proven := _proven_before(refs.get(file.name), known.get(file.name), there.get(file.name)):
             done[file.name] = proven
             meter.add(sizes[file.name], resumed=True)
         else:
@@ -151,10 +157,9 @@ def send_all(
     return [done[file.name] for file in outgoing]
 
 
-def _proven_before(file: Outgoing, entry: dict[str, Any] | None, etag: str | None) -> Transferred | None:
-    if entry is None or etag is None or entry["etag"] != etag:
+def _proven_before(ref: FileRef | None, entry: dict[str, Any] | None, etag: str | None) -> Transferred | None:
+    if ref is None or entry is None or etag is None or entry["etag"] != etag:
         return None
-    ref = file.known or ref_of(file.name, file.path)
     if (ref.size, ref.sha256) != (entry["size"], entry["sha256"]):
         return None
     return Transferred(file=ref, found=True, sent=0, etag=etag, proof=PROVEN_BEFORE)
@@ -204,7 +209,8 @@ def _write(
     container: Target, batch: str, entries: list[dict[str, Any]], before: dict[str, dict[str, Any]] | None
 ) -> None:
     name = manifest_name(batch)
-    body = canonical_json({"batch": batch, "files": sorted(entries, key=_path)})
+    ordered: list[dict[str, Any]] = sorted(entries, key=_path)
+    body = canonical_json({"batch": batch, "files": ordered})
     if before is None:
         try:
             container.put_new(name, body)
