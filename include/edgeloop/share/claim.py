@@ -144,7 +144,7 @@ class Claim:
         Raises:
             UnreachableError: The source or the storage account did not answer; a later run takes up what was left.
         """
-        self.journal.read()
+        self._catch_up()
         revisions = self._claim(self.due(files))
         asked = self._ask_all(revisions)
         self._note(asked, swept_at)
@@ -204,7 +204,7 @@ class Claim:
                 refused += 1
                 if refused > TRIES:
                     raise self._crowded()
-                self.journal.read()
+                self._catch_up()
                 due = self.due(one for members in due.values() for one in members)
         return done
 

@@ -73,6 +73,13 @@ class Revisions:
             self._read[seen] = self.source.digest(seen)
         return self._read[seen]
 
+    def forget_overtaken(self) -> None:
+        """Let go of what was read of files that are not as they were read: somebody may have claimed what came after.
+
+        Claimed from memory, an older state of a file would replace the newer one in its group.
+        """
+        self._read = {one: sha256 for one, sha256 in self._read.items() if self.source.look(one.path) == one}
+
     def of(self, group: str, members: list[Seen], standing_id: str | None) -> Revision:
         """The group's next batch, stored, from its complete files and the batch that stands for it."""
         standing = self.store.get(Batch, standing_id) if standing_id else None

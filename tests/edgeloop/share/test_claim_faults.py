@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 from azure.storage.blob import ContainerClient
 
+from edgeloop.records import sha256_hex
+from edgeloop.share import Claim, Fate, Intake
+from edgeloop.share.journal import Journal
 from lab.airflow_api import wait_for
 from lab.campaign_outside import Outside
 
@@ -19,7 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from edgeloop.azure.blob import BlobContainer
+    from edgeloop.catalog import Snapshot
     from edgeloop.share import Folder
+    from edgeloop.share.journal import Entry
+    from edgeloop.store import Store
     from lab.site import Site
 
 pytestmark = pytest.mark.fault
@@ -113,3 +119,32 @@ def test_intakes_at_once_claim_and_announce_all_of_it_once(
     assert minted == Counter(one.id for one in batches), f"seed {seed}"
     several = [files for files, count in Counter((one.group, one.files) for one in batches).items() if count > 1]
     assert not several
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["of one file", "of two files"])
+def test_an_intake_that_was_overtaken_claims_nothing_older(
+    snapshot: Snapshot, folder: Folder, store: Store, monkeypatch: pytest.MonkeyPatch, *, others: bool
+) -> None:
+    """A file is rewritten, and claimed by another intake, between the reading and the claim of a slower one."""
+    path = folder.path / "north_2014-01.csv"
+    path.write_text("first")
+    if others:
+        (folder.path / "south_2014-01.csv").write_text("as it is")
+    append = Journal.append
+    raced: list[Intake] = []
+
+    def overtaken(self: Journal, entry: Entry) -> bool:
+        if not raced:
+            raced.append(Intake())
+            path.write_text("second")
+            raced[0] = Claim(snapshot, folder, store, run="fast", fate=lambda _: Fate.ALIVE).take(folder.scan())
+        return append(self, entry)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", overtaken)
+        slow = Claim(snapshot, folder, store, run="slow", fate=lambda _: Fate.ALIVE).take(folder.scan())
+    (batch,) = raced[0].emit
+    assert slow.emit == ()
+    assert Journal(store).read().standing == {"2014-01": batch.id}
+    assert Claim(snapshot, folder, store, run="next", fate=lambda _: Fate.DELIVERED).take(folder.scan()).emit == ()
+    assert {one.sha256 for one in batch.files} >= {sha256_hex(b"second")}
