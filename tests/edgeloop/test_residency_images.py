@@ -7,7 +7,6 @@ import json
 import tarfile
 from pathlib import Path
 
-import numpy as np
 from tests.edgeloop.test_residency import spec
 from tests.pipelines.test_wind_power import TURBINES, frame, load
 
