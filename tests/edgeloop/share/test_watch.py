@@ -240,7 +240,8 @@ def test_a_manifest_that_goes_on_lying_is_told(tmp_path: Path, content: str | No
         one.put("b.csv", content)
     files = [{"path": "a.csv", "size": 1, "sha256": a}, {"path": "b.csv", "size": size, "sha256": b}]
     one.put("m.json", json.dumps({"files": files}))
-    assert one.look(0).broken == ()
+    first = one.look(0)
+    assert (first.ready, first.broken) == ((), ())
     look = one.wait()
     assert 5 * NS <= one.now - START <= 7 * NS
     assert names(look.ready) == ["a.csv"]
