@@ -162,6 +162,11 @@ class Claim:
             files=len(files),
         )
 
+    def _catch_up(self) -> None:
+        before = self.journal.state.seq
+        if self.journal.read().seq != before:
+            self.revisions.forget_overtaken()
+
     def ask(self, batch: str, *, forced: bool = False) -> Right:
         """Whether this run must mint ``batch``. A certificate proves that its partition arrived, whoever sent it."""
         if any(True for _ in self.store.objects.list(f"edges/{batch}/certificate/")):
