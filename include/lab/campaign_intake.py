@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CLAIM_SECONDS = 3.0
 """About how long a claim takes; most of it is waiting for files to settle."""
 INGEST_SECONDS = 10.0
+UPLOAD_SECONDS = 300.0
+"""Until an upload is under way: other batches may be certified first."""
 BURST, BURST_SECONDS = 50, 1.0
 
 
@@ -65,7 +67,7 @@ def upload(ground: Ground, unit: Unit, rng: Random) -> str:
         there, made = outside.sent(big)
         return (there, made) if made or there >= wanted else None
 
-    there, made = patiently(look, seconds=START_SECONDS, what=f"the upload of {batch.key} to be under way", every=0.05)
+    there, made = patiently(look, seconds=UPLOAD_SECONDS, what=f"the upload of {batch.key} to be under way", every=0.05)
     if made:
         raise MissedError(f"the upload of {batch.key} was over before it could be struck")
     return f"{there / 1e6:.1f} MB of the upload were there"
