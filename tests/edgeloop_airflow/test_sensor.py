@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -136,6 +137,7 @@ def test_too_many_paths_are_refused_by_number(share: Path, *, deferrable: bool) 
     """Airflow's database is no place for a listing; the refusal names the limit and the way on."""
     for number in range(4):
         (share / f"{number}.csv").write_text("x")
+        os.utime(share / f"{number}.csv", (1_600_000_000, 1_600_000_000))
     one = made(maximum_files=3, minimum_files=2, deferrable=deferrable)
     with pytest.raises(ConfigurationError, match=r"4 files are complete; .* at most 3 \(maximum_files\)"):
         result(one)
