@@ -8,9 +8,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import arrival, harness, parse_time, scan
+from benchmarks import arrival, harness, parse_time, resume, resync, scan, upload
 
-BENCHES = {"parse_time": parse_time.measure, "arrival": arrival.measure, "scan": scan.measure}
+BENCHES = {
+    "parse_time": parse_time.measure,
+    "arrival": arrival.measure,
+    "scan": scan.measure,
+    "upload": upload.measure,
+    "resync": resync.measure,
+    "resume": resume.measure,
+}
 KEPT = Path("build") / "bench.json"
 
 
