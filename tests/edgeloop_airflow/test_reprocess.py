@@ -84,11 +84,11 @@ class Answers(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Log in, or answer as told."""
-        self.rfile.read(int(self.headers["Content-Length"]))
         server: Any = self.server
+        server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         server.asked.append(self.path)
         status = 201 if self.path == "/auth/token" else server.statuses.pop(0)
-        body = json.dumps({"access_token": "t", "total_entries": 0, "detail": "because"}).encode()
+        body = json.dumps({"access_token": "t", "total_entries": server.failed, "detail": "because"}).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -102,7 +102,7 @@ class Answers(BaseHTTPRequestHandler):
 def server() -> Iterator[Any]:
     """A server that answers with the statuses it is given."""
     one: Any = HTTPServer(("127.0.0.1", 0), Answers)
-    one.statuses, one.asked = [], []
+    one.statuses, one.asked, one.bodies, one.failed = [], [], [], 0
     thread = threading.Thread(target=one.serve_forever, daemon=True)
     thread.start()
     yield one
@@ -131,6 +131,17 @@ def test_nothing_is_cleared_where_nothing_failed(server: Any) -> None:
     with rest(server) as client:
         assert client.clear_failed("d", "r/1", "note") == 0
     assert server.asked == ["/auth/token", "/api/v2/dags/d/dagRuns/r%2F1/clear"]
+
+
+def test_only_what_failed_is_cleared(server: Any) -> None:
+    """Tasks of the run that succeeded keep their results, and the run says who asked for it."""
+    server.statuses, server.failed = [200, 200], 2
+    with rest(server) as client:
+        assert client.clear_failed("d", "r", "reprocess run-1: why") == 2
+    assert server.bodies[1:] == [
+        {"dry_run": True, "only_failed": True},
+        {"dry_run": False, "only_failed": True, "note": "reprocess run-1: why"},
+    ]
 
 
 @pytest.mark.parametrize("status", [401, 403])
