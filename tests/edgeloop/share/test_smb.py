@@ -131,8 +131,13 @@ def test_one_session_answers_many_questions(place: Place, links: list[Link]) -> 
 
 
 @pytest.mark.fault
-def test_a_server_that_was_restarted_is_asked_again(server: Callable[..., Server], links: list[Link]) -> None:
+@pytest.mark.parametrize("noticed", [True, False], ids=["noticed before", "noticed by asking"])
+def test_a_server_that_was_restarted_is_asked_again(
+    server: Callable[..., Server], links: list[Link], monkeypatch: pytest.MonkeyPatch, *, noticed: bool
+) -> None:
     """The kept session is gone; the next question finds that out and makes a new one."""
+    if not noticed:
+        monkeypatch.setattr(Link, "fit", property(lambda _: True))
     smbd = server()
     source = smbd.share()
     source.check()
