@@ -44,6 +44,7 @@ def serving(site: Site) -> Iterator[str]:
         port = int(probe.getsockname()[1])
     (layout.state / NAME).mkdir(exist_ok=True)
     secrets = keys.ensure(layout)
+    processes.stop(layout, NAME, deadline=10.0)  # a test run that was killed left it
     accounts = f"{blob.PRIVATE}:{secrets.private_key};{blob.CLOUD}:{secrets.cloud_key}"
     processes.spawn(layout, NAME, serve_command(layout, port), env={"AZURITE_ACCOUNTS": accounts})
     try:
