@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import arrival, harness, parse_time, resume, resync, scan, upload
+from benchmarks import arrival, harness, parquet, parse_time, resume, resync, scan, upload, validation
 
 BENCHES = {
     "parse_time": parse_time.measure,
@@ -17,6 +17,8 @@ BENCHES = {
     "upload": upload.measure,
     "resync": resync.measure,
     "resume": resume.measure,
+    "validation": validation.measure,
+    "parquet": parquet.measure,
 }
 KEPT = Path("build") / "bench.json"
 

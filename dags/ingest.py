@@ -21,7 +21,8 @@ their reason, writes the rest as Parquet, uploads it with checksums, and reads i
 
 ### When it fails
 `certify`: the batch broke a blocking expectation or its budget; the log says which, how many rows, and where the
-quarantine lies. The source files are untouched. `verify`: a stored blob is not what was certified.
+quarantine lies; the task's *Data Docs* link leads to what every expectation found. The source files are untouched.
+`verify`: a stored blob is not what was certified.
 
 ### Rerun
 `airflow dags clear {dag} --partition-key KEY --only-failed -y`. A batch that was certified is found, not done again.
@@ -37,8 +38,10 @@ def build(spec: Pipeline) -> DAG:
         **settings(spec, "ingest", Tag.INGEST, runbook=RUNBOOK),
     ) as dag:
         certify = CertifyBatchOperator(task_id="certify", pipeline=spec.name, force=FORCE)
-        verify = VerifyTransferOperator(task_id="verify", pipeline=spec.name, outlets=[assets.dataset])
-        announce = AnnounceLabelsOperator(task_id="announce_labels", pipeline=spec.name, outlets=[assets.labels])
+        verify = VerifyTransferOperator(task_id="verify", pipeline=spec.name, force=FORCE, outlets=[assets.dataset])
+        announce = AnnounceLabelsOperator(
+            task_id="announce_labels", pipeline=spec.name, force=FORCE, outlets=[assets.labels]
+        )
         certify >> verify >> announce
     return dag
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,7 @@ from pydantic import ValidationError
 
 from edgeloop.pipeline import Pipeline
 from edgeloop.residency import refusals
+from edgeloop.validation.suite import wrong_with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +124,7 @@ def line_of(node: yaml.Node | None, where: tuple[str | int, ...]) -> int:
 
 
 def suite_problems(text: str, file: str) -> list[Problem]:
-    """What is wrong with the text of an expectation suite, as far as its shape goes."""
+    """What is wrong with the text of an expectation suite, as far as can be told without Great Expectations."""
     try:
         body = json.loads(text)
     except json.JSONDecodeError as error:
@@ -130,4 +133,15 @@ def suite_problems(text: str, file: str) -> list[Problem]:
         return [Problem(file=file, line=0, field="(json)", remedy="is nested too deeply; a suite is a flat list")]
     if not isinstance(body, dict) or not isinstance(body.get("expectations"), list):
         return [Problem(file=file, line=1, field="expectations", remedy="must be a list of {type, kwargs, meta}")]
-    return []
+    return [
+        Problem(file=file, line=_line_of(text, number), field=f"expectations.{number}.{field}", remedy=remedy)
+        for number, one in enumerate(body["expectations"])
+        for field, remedy in wrong_with(one)
+    ]
+
+
+def _line_of(text: str, number: int) -> int:
+    """The line of the type of the ``number``th expectation (from 0), as JSON is usually written; else 1."""
+    found = re.finditer(r'"type"\s*:\s*"', text)
+    at = next(itertools.islice(found, number, None), None)
+    return 1 if at is None else text.count("\n", 0, at.start()) + 1

@@ -62,6 +62,7 @@ class Batch(Record):
 class Certificate(Record):
     """A batch that was validated with one suite, and where its certified Parquet files are.
 
+    ``suite`` is a digest of everything that judged: the suite's text, the versions of what ran it, a reason to force.
     ``files`` are the certified Parquet blobs (path within the pipeline's container), ``set_aside`` source paths with
     the reason, ``quarantined`` the count of rows written beside the data with their reason. ``event_start`` and
     ``event_end`` bound the rows' event time, ISO 8601 UTC, end exclusive.
@@ -78,6 +79,10 @@ class Certificate(Record):
     rows: int = 0
     quarantined: int = 0
     quarantine: str = ""
+    docs: str = ""
+    """The blob with the batch's Data Docs."""
+    library: str = ""
+    """The versions that judged it; part of ``suite``, so that an upgrade validates anew."""
     warnings: tuple[str, ...] = ()
     event_start: str = ""
     event_end: str = ""

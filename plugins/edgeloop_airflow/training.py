@@ -13,8 +13,9 @@ from airflow.sdk.exceptions import AirflowFailException
 import edgeloop
 from edgeloop import registry
 from edgeloop.errors import ConfigurationError, ConflictError, EdgeloopError, UnreachableError
-from edgeloop.records import Dataset, ModelVersion, TrainingRun, canonical_json, sha256_hex
+from edgeloop.records import Certificate, Dataset, ModelVersion, TrainingRun, canonical_json, sha256_hex
 from edgeloop.training import compute, session
+from edgeloop.training.dataset import require_certified
 from edgeloop.training.follow import Ending
 from edgeloop.training.job import Action, Found, Job, decide
 from edgeloop.training.plan import job_of, members, plan
@@ -125,6 +126,7 @@ class TrainOnVMOperator(BaseOperator):
         """Return what is finished, collect what has ended, or start or find the job and defer."""
         desk = pinned_desk(hooks.desk(self.pipeline), self.key, forced_key(self.key, self.force, self.run))
         data = desk.store.get(Dataset, self.dataset)
+        require_certified(data, [desk.store.find(Certificate, one) for one in data.certificates])
         spec = desk.snapshot.spec
         with compute.connected(training_vm(spec)) as vm:
             wanted, champion = self._wanted(desk, vm, data, origin(context).kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -16,6 +17,7 @@ from edgeloop.validation import Certification, SupersededError, batch_of, certif
 from edgeloop_airflow import hooks
 from edgeloop_airflow.discreet import discreet
 from edgeloop_airflow.emission import fate_of, holder
+from edgeloop_airflow.links import DataDocsLink, blob_url
 from edgeloop_airflow.origin import origin, send
 from edgeloop_airflow.sources import source_of
 
@@ -50,15 +52,18 @@ class CertifyBatchOperator(BaseOperator):
         pipeline: The pipeline's name.
         force: A reason to validate again, under today's configuration rather than the one the batch was claimed under.
 
-    Skipped when every file changed since the claim: the next intake claims them anew.
+    Skipped when every file changed since the claim: the next intake claims them anew. The task links to the batch's
+    Data Docs, which are there for a blocked batch too.
     """
 
     template_fields: Sequence[str] = ("force",)
+    operator_extra_links = (DataDocsLink(),)
 
     def __init__(self, *, pipeline: str, force: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.pipeline = pipeline
         self.force = force
+        self.docs_url = ""
 
     @discreet
     def execute(self, context: Context) -> str:
@@ -85,6 +90,10 @@ class CertifyBatchOperator(BaseOperator):
             raise AirflowSkipException(str(error)) from error
         except ValidationBlockedError as error:
             raise BatchBlockedError(error.what, left=error.left, next=error.next) from error
+        finally:
+            if certification.docs:
+                self.docs_url = blob_url(desk.blobs, certification.docs)
+                self.log.info("Data Docs: %s", self.docs_url)
         self.log.info(
             "Certificate %s of batch %s: %d files, %d rows, %d quarantined, %d files set aside",
             certificate.id, key, len(certificate.files), certificate.rows, certificate.quarantined,
@@ -96,11 +105,19 @@ class CertifyBatchOperator(BaseOperator):
 
 
 class VerifyTransferOperator(BaseOperator):
-    """Reads every certified blob back and compares it with the certificate, then mints the dataset's partition."""
+    """Reads every certified blob back and compares it with the certificate, then mints the dataset's partition.
 
-    def __init__(self, *, pipeline: str, **kwargs: Any) -> None:
+    Args:
+        pipeline: The pipeline's name.
+        force: A reason to read every blob whole, whatever the pipeline says of sampling.
+    """
+
+    template_fields: Sequence[str] = ("force",)
+
+    def __init__(self, *, pipeline: str, force: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.pipeline = pipeline
+        self.force = force
 
     @discreet
     def execute(self, context: Context) -> str:
@@ -109,6 +126,8 @@ class VerifyTransferOperator(BaseOperator):
         desk = hooks.desk(self.pipeline)
         certificate = certificate_of(desk.store, batch_of(desk.store, key))
         terms = Terms.of(desk.snapshot.spec.transfer, self.pipeline)
+        if self.force:
+            terms = replace(terms, sampled=False)
         wrong = []
         for file in certificate.files:
             try:
@@ -133,11 +152,18 @@ class AnnounceLabelsOperator(BaseOperator):
     """Mints the intervals of event time that the batch completes: those in which every site now has certified rows.
 
     Returns their keys. An interval is announced once for the certificates it is made of; skipped with what is missing.
+
+    Args:
+        pipeline: The pipeline's name.
+        force: A reason to announce complete intervals again although they were announced on the same certificates.
     """
 
-    def __init__(self, *, pipeline: str, **kwargs: Any) -> None:
+    template_fields: Sequence[str] = ("force",)
+
+    def __init__(self, *, pipeline: str, force: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.pipeline = pipeline
+        self.force = force
 
     @discreet
     def execute(self, context: Context) -> list[str]:
@@ -163,6 +189,9 @@ class AnnounceLabelsOperator(BaseOperator):
                 continue
             mark = f"{key}-{complete[key].watermark[:16]}"
             if rights.ask(mark, holder(context), fate_of(context)) is Right.MINE:
+                announced.append(key)
+            elif self.force:
+                self.log.info("%s is announced again: %s", key, self.force)
                 announced.append(key)
             else:
                 reasons.append(f"{key} was announced on the same certificates")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pickle
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from edgeloop.azure.blob import BlobAccount
 from edgeloop.errors import ConfigurationError, IntegrityError, NotFoundError, ValidationBlockedError
 from edgeloop.records import Batch, Certificate
+from edgeloop_airflow import validation
 from edgeloop_airflow.assets import Assets
+from edgeloop_airflow.links import DataDocsLink, blob_url
 from edgeloop_airflow.share import ClaimBatchesOperator
 from edgeloop_airflow.validation import AnnounceLabelsOperator, CertifyBatchOperator, VerifyTransferOperator
 
@@ -29,24 +33,29 @@ def claim(floor: Floor, run: str) -> list[Batch]:
     return [store.get(Batch, one) for one in ids]
 
 
+def operator(**more: Any) -> CertifyBatchOperator:
+    """The certifying task."""
+    return CertifyBatchOperator(task_id="certify", pipeline="tiny_power", **more)
+
+
 def certify(floor: Floor, key: str, **more: Any) -> Certificate:
     """Run the certifying task."""
     context = floor.context(key=key, dag="tiny_power_ingest", task="certify")
-    operator = CertifyBatchOperator(task_id="certify", pipeline="tiny_power", **more)
-    return floor.desk().store.get(Certificate, operator.execute(context))
+    return floor.desk().store.get(Certificate, operator(**more).execute(context))
 
 
-def verify(floor: Floor, key: str) -> Any:
+def verify(floor: Floor, key: str, **more: Any) -> Any:
     """Run the verifying task; its context."""
     context = floor.context(key=key, dag="tiny_power_ingest", task="verify")
-    VerifyTransferOperator(task_id="verify", pipeline="tiny_power", outlets=[ASSETS.dataset]).execute(context)
+    VerifyTransferOperator(task_id="verify", pipeline="tiny_power", outlets=[ASSETS.dataset], **more).execute(context)
     return context
 
 
-def announce(floor: Floor, key: str, run: str) -> Any:
+def announce(floor: Floor, key: str, run: str, **more: Any) -> Any:
     """Run the announcing task; its context."""
     context = floor.context(key=key, run=run, dag="tiny_power_ingest", task="announce_labels")
-    AnnounceLabelsOperator(task_id="announce_labels", pipeline="tiny_power", outlets=[ASSETS.labels]).execute(context)
+    outlets = [ASSETS.labels]
+    AnnounceLabelsOperator(task_id="announce_labels", pipeline="tiny_power", outlets=outlets, **more).execute(context)
     return context
 
 
@@ -156,3 +165,70 @@ def test_labels_of_a_run_that_died_are_announced_by_the_next(floor: Floor, emitt
     announce(floor, batch.key, "run-2")
     floor.states["tiny_power_ingest", "announce_labels", "run-2"] = "failed"
     assert emitted(announce(floor, batch.key, "run-3"), ASSETS.labels) == ["2014-01"]
+
+
+def test_the_task_links_to_the_data_docs(floor: Floor) -> None:
+    """Certified, found again or blocked: the address of the page, with nothing in it that opens the account."""
+    floor.month("north", "2014-01")
+    (batch,) = claim(floor, "run-1")
+    context = floor.context(key=batch.key, dag="tiny_power_ingest", task="certify")
+    links = []
+    for _ in range(2):
+        task = operator()
+        certificate = floor.desk().store.get(Certificate, task.execute(context))
+        links.append(DataDocsLink().get_link(task, ti_key=None))
+    floor.drop("south_2014-01.csv", "south,2014-01-01T00:00:00Z,5,high")
+    (stopped,) = claim(floor, "run-2")
+    task = operator()
+    with pytest.raises(ValidationBlockedError):
+        task.execute(floor.context(key=stopped.key, dag="tiny_power_ingest", task="certify"))
+    links.append(DataDocsLink().get_link(task, ti_key=None))
+    blobs = floor.desk().blobs
+    assert links[0] == links[1] == f"{blobs.account.client(blobs.name).url}/{certificate.docs}"
+    assert f"/docs/{stopped.id}/" in links[2]
+    for link in links:
+        assert not urlsplit(link).query
+        assert blobs.exists(urlsplit(link).path.split(f"/{blobs.name}/", 1)[1])
+
+
+def test_an_address_holds_no_signature() -> None:
+    """An account opened by a SAS has it in every address the SDK makes; the link must not carry it."""
+    account = BlobAccount(
+        connection="c",
+        connection_string="BlobEndpoint=https://a.example/acc;SharedAccessSignature=sv=2019-02-02&sig=c2VjcmV0",
+    )
+    assert "sig=" in account.client("box").url
+    assert blob_url(account.container("box"), "docs/a b/1.html") == "https://a.example/acc/box/docs/a%20b/1.html"
+
+
+def test_the_ui_knows_the_link_after_serialisation(floor: Floor) -> None:
+    """The webserver has the serialised DAG alone: the button's name, and the XCom that holds the address."""
+    from airflow.sdk import DAG
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    with DAG("tiny_power_ingest", schedule=None) as dag:
+        operator()
+    back = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+    (link,) = back.get_task("certify").operator_extra_links
+    assert (link.name, link.xcom_key) == ("Data Docs", "_link_DataDocsLink")
+
+
+def test_force_verifies_whole_and_announces_again(floor: Floor, emitted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No stage traps anybody: a reason reads every byte back, and sends labels out that were sent before."""
+    floor.month("north", "2014-01")
+    floor.month("south", "2014-01")
+    (batch,) = claim(floor, "run-1")
+    certify(floor, batch.key)
+    floor.edit("pipeline.yaml", "name: tiny_power\n", "name: tiny_power\ntransfer: {verify: sampled}\n")
+    asked = []
+    real = validation.verify
+    monkeypatch.setattr(validation, "verify", lambda *given: asked.append(given[2]) or real(*given))
+    verify(floor, batch.key)
+    verify(floor, batch.key, force="a disk was replaced")
+    assert [terms.sampled for terms in asked] == [True, True, False, False]
+    announce(floor, batch.key, "run-2")
+    floor.states["tiny_power_ingest", "announce_labels", "run-2"] = "success"
+    with pytest.raises(AirflowSkipException):
+        announce(floor, batch.key, "run-3")
+    context = announce(floor, batch.key, "run-3", force="the drift DAG lost its runs")
+    assert emitted(context, ASSETS.labels) == ["2014-01"]

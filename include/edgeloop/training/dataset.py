@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.certificates import newest_of_each_group
+from edgeloop.errors import IntegrityError
 from edgeloop.origin import LIVE
 from edgeloop.records import Dataset, canonical_json
 
@@ -106,6 +107,29 @@ def _whole_second(when: datetime) -> datetime:
 
 def _text(when: datetime) -> str:
     return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def require_certified(dataset: Dataset, certificates: Iterable[Certificate | None]) -> None:
+    """Refuse a dataset with a file that none of its certificates vouches for.
+
+    Args:
+        dataset: What is to be trained on.
+        certificates: The records it names, None for one that is not there.
+
+    Raises:
+        IntegrityError: Naming every such blob; nothing was trained.
+    """
+    vouched = {file for one in certificates if one is not None for file in one.files}
+    strange = [file.path for file in dataset.files if file not in vouched]
+    if not strange and dataset.files:
+        return
+    named = "".join(f"\n  {path}" for path in strange) or " it names no blob at all"
+    raise IntegrityError(
+        f"Dataset {dataset.id} holds {len(strange)} of {len(dataset.files)} blobs without a certificate:{named}",
+        left="the dataset's record and the blobs; nothing was trained on them",
+        next="Trigger the ingest DAG of their batches with force, so that they are validated; then trigger this DAG "
+        "with a new partition key, which fixes a dataset of certified batches.",
+    )
 
 
 def file_names(dataset: Dataset) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ def blocked(
     set_aside: tuple[str, ...],
     quarantined: int,
     quarantine: str,
+    docs: str,
     rerun: str,
 ) -> ValidationBlockedError:
     """The error of a blocked batch: counts, the first ten reasons, where the rows are, and what to type.
@@ -26,6 +27,7 @@ def blocked(
         set_aside: Files that could not be validated or lost every row, a sentence each.
         quarantined: Rows set aside.
         quarantine: Where they are; "" for none.
+        docs: Where its Data Docs are; "" for none.
         rerun: The command that runs this batch again.
     """
     why = f"{len(breaches)} expectations broken" if breaches else "nothing left to certify"
@@ -40,6 +42,8 @@ def blocked(
     left = "the files on the share; no certificate was written, so nothing trains on this batch"
     if quarantine:
         left += f"; the rows with their reasons in {quarantine}"
+    if docs:
+        left += f"; what every expectation found in {docs}"
     return ValidationBlockedError(
         "\n".join(lines),
         left=left,

@@ -4,17 +4,20 @@ Blobs in the pipeline's container, none of them ever overwritten:
 
     data/<batch id>/<file>.parquet        the rows that passed
     quarantine/<batch id>/<file>.jsonl    one JSON line for every row that did not: its number in the file (the header
-                                          is line 1), the expectation, the column, the line's text
+                                          is line 1), the expectation, the column and its value, the line's text
     set_aside/<batch id>/<file>           a whole file that could not be validated, as it came
+    docs/<batch id>/<suite>.html          the batch's Data Docs, whether it was certified or blocked
 
-The certificate is written last, so it proves all of it; a try that died finds its blobs and goes on.
+The certificate is written last, so it proves all of it; a try that died finds its blobs and goes on. Of a batch one
+file at a time is judged, a chunk of it in memory; the disk holds copies and what was made of them until the end.
 """
 
 from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -23,24 +26,24 @@ from edgeloop.errors import ConflictError, EdgeloopError, ValidationBlockedError
 from edgeloop.records import Batch, Certificate, FileRef, canonical_json, sha256_hex
 from edgeloop.residency_guard import require_private
 from edgeloop.store import Store
-from edgeloop.transfer import Courier, Terms, Transferred, seal
-from edgeloop.validation import kept, parquet, times
+from edgeloop.transfer import Courier, Terms, Transferred, file_digest, seal
+from edgeloop.validation import docs, kept, times
 from edgeloop.validation.blocked import blocked
 from edgeloop.validation.expect import Expectations
-from edgeloop.validation.rows import Judged, Meaning, judge_rows
+from edgeloop.validation.judge import Judge, Judged, Limits
+from edgeloop.validation.library import library
+from edgeloop.validation.rows import Meaning
 from edgeloop.validation.suite import Suite, load
-from edgeloop.validation.table import BadFileError, Shape, Table, read
-from edgeloop.validation.verdict import judge
+from edgeloop.validation.table import BadFileError, CsvFile, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pandas as pd
 
     from edgeloop.azure.blob import BlobContainer
     from edgeloop.share.source import FileSource
     from edgeloop.validation.kept import Kept
 
+MIB = 1024 * 1024
 CHANGED = "changed since the claim; the next intake claims it anew"
 GONE = "gone from the share since the claim"
 
@@ -89,10 +92,14 @@ class Certification:
         self.store, self.rerun, self.log = Store(blobs), rerun, log
         self.courier = Courier(blobs, Terms.of(snapshot.spec.transfer, snapshot.spec.name), log=log)
         self.sent: list[Transferred] = []
+        self.kept: list[Kept] = []
         self.origin = origin
         self.suite: Suite = load(snapshot.text(SUITE))
-        self.kept: list[Kept] = []
-        self.suite_id = sha256_hex(canonical_json([self.suite.digest, force])) if force else self.suite.digest
+        self.library = library()
+        # What judged: another suite, another version of what runs it, or somebody's reason make another certificate.
+        self.suite_id = sha256_hex(canonical_json([self.suite.digest, self.library, force]))
+        self.docs = ""
+        """Where this batch's Data Docs are, once they are published: a blob in the container."""
         columns = snapshot.spec.columns
         self.meaning = Meaning(
             time=columns.time,
@@ -100,6 +107,8 @@ class Certification:
             zone=columns.timezone,
             sites=tuple(one.name for one in snapshot.spec.sites),
         )
+        validation = snapshot.spec.validation
+        self.limits = Limits(chunk_rows=validation.chunk_rows, memory_bytes=validation.memory_mb * MIB)
 
     def certify(self) -> Certificate:
         """The batch's certificate: the one there is, or a new one.
@@ -113,15 +122,16 @@ class Certification:
         known = self.store.find(Certificate, self._record().id)
         if known is not None:
             self.log(f"found: certificate {known.id[:16]} of batch {self.batch.key}, {known.rows} rows")
+            self.docs = known.docs
             # Written again: the try that made it may have died before its edge, by which others find it.
             return self.store.put(known)
         # A share that is not mounted must not look like one whose files are gone.
         self.folder.check()
         with tempfile.TemporaryDirectory(prefix="edgeloop-certify-") as scratch:
-            tables, aside = self._read_all(Path(scratch))
+            copies, aside = self._fetch_all(Path(scratch))
             if self._lost == [CHANGED] * len(self.batch.files):
                 raise SupersededError(f"Every file of batch {self.batch.key} changed since it was claimed.")
-            judged = self._judge_all(tables)
+            judged = self._judge_all(copies, aside)
             return self._conclude(judged, aside, Path(scratch))
 
     def _record(self, **found: Any) -> Certificate:
@@ -132,31 +142,59 @@ class Certification:
             suite=self.suite_id,
             group=self.batch.group,
             config=self.snapshot.digest,
+            library=self.library,
             claimed_at=self.batch.claimed_at,
             **found,
         )
 
-    def _read_all(self, scratch: Path) -> tuple[dict[str, Table], list[SetAside]]:
-        columns = self.snapshot.spec.columns
-        needed = self.suite.columns or (columns.time, columns.site, columns.target)
-        shape = Shape(columns=needed, exact=self.suite.exact, final_newline=self.snapshot.spec.source.final_newline)
-        tables: dict[str, Table] = {}
+    @cached_property
+    def _expectations(self) -> Expectations:
+        """Great Expectations, imported once for all files, and not before there is one to judge."""
+        return Expectations(self.suite)
+
+    def _fetch_all(self, scratch: Path) -> tuple[dict[str, Path], list[SetAside]]:
+        """Copies of the files, by their path; those that cannot be had are kept from earlier or set aside."""
+        copies: dict[str, Path] = {}
         aside: list[SetAside] = []
         self._lost: list[str] = []
         for number, file in enumerate(self.batch.files):
-            copy = scratch / f"{number}.csv"
-            if lost := self._fetch(file, copy):
-                self._lost.append(lost)
-                if not self._keep(file, lost, scratch):
-                    aside.append(SetAside(path=file.path, reason=lost, copy=None))
+            copy = scratch / str(number) / "file.csv"
+            copy.parent.mkdir()
+            if not (lost := self._fetch(file, copy)):
+                copies[file.path] = copy
                 continue
+            self._lost.append(lost)
+            if not self._keep(file, lost, scratch):
+                aside.append(SetAside(path=file.path, reason=lost, copy=None))
+        return copies, aside
+
+    def _judge_all(self, copies: dict[str, Path], aside: list[SetAside]) -> list[Judged]:
+        judged: list[Judged] = []
+        judge = Judge(lambda: self._expectations, self.meaning, self.limits)
+        for earlier in self.kept:
+            judge.taken.repeated(earlier.instants, earlier.sites)
+        for path, copy in copies.items():
             try:
-                tables[file.path] = read(copy.read_bytes(), shape)
+                judged.append(self._judge(path, copy, judge))
             except BadFileError as error:
-                aside.append(SetAside(path=file.path, reason=error.what, copy=copy))
+                aside.append(SetAside(path=path, reason=error.what, copy=copy))
+            else:
+                copy.unlink()
+        aside.sort(key=lambda one: one.path)
         for one in aside:
             self.log(f"set aside: {one.path}: {one.reason}")
-        return tables, aside
+        return judged
+
+    def _judge(self, path: str, copy: Path, judge: Judge) -> Judged:
+        columns = self.snapshot.spec.columns
+        needed = self.suite.columns or (columns.time, columns.site, columns.target)
+        shape = Shape(columns=needed, exact=self.suite.exact, final_newline=self.snapshot.spec.source.final_newline)
+        one = judge.process(path, CsvFile(copy, shape))
+        self.log(
+            f"judged: {path}: {one.rows} rows, {one.kept} kept, {one.quarantined} quarantined, "
+            f"{len(one.verdict.breaches)} breaches, {len(one.verdict.warnings)} warnings"
+        )
+        return one
 
     def _fetch(self, file: FileRef, copy: Path) -> str:
         """Copy a claimed file; returns why it cannot be had, or "". Only its digest counts, not its time."""
@@ -170,92 +208,87 @@ class Certification:
         found = kept.find(self.store, self.batch, file)
         if found is None:
             return False
-        self.kept.append(kept.read(self.blobs, file.path, found, scratch, (self.meaning.time, self.meaning.site)))
+        self.kept.append(kept.read(self.blobs, file.path, found, scratch, self.meaning))
         self.log(f"kept: {file.path}: {lost}; its rows are those certified with batch {found[0][:16]}")
         return True
-
-    def _judge_all(self, tables: dict[str, Table]) -> list[Judged]:
-        if not tables:
-            return []
-        expectations = Expectations(self.suite)
-        taken = {pair for one in self.kept for pair in one.pairs}
-        judged = []
-        for path, table in tables.items():
-            verdict = judge(path, expectations.run(table.frame))
-            one = judge_rows(path, table, verdict, self.meaning, taken)
-            self.log(
-                f"judged: {path}: {len(table.lines) + len(table.ragged)} rows, {len(one.kept)} kept, "
-                f"{len(one.quarantine)} quarantined, {len(verdict.breaches)} breaches, {len(verdict.warnings)} warnings"
-            )
-            judged.append(one)
-        return judged
 
     def _conclude(self, judged: list[Judged], aside: list[SetAside], scratch: Path) -> Certificate:
         for file in aside:
             if file.copy is not None:
                 self._send(f"set_aside/{self.batch.id}/{file.path}", file.copy)
         for one in judged:
-            self._quarantine(one, scratch)
-        good = [one for one in judged if len(one.kept)]
+            if one.quarantine is not None:
+                self._send(f"quarantine/{self.batch.id}/{_stem(one.path)}.jsonl", one.quarantine)
         breaches = [sentence for one in judged for sentence in one.verdict.breaches]
         reasons = [f"{file.path}: {file.reason}" for file in aside]
-        reasons += [f"{one.path}: every row was quarantined" for one in judged if not len(one.kept)]
-        if breaches or not (good or self.kept):
+        reasons += [f"{one.path}: every row was quarantined" for one in judged if not one.kept]
+        stopped = bool(breaches) or not (self.kept or any(one.kept for one in judged))
+        self._publish(judged, reasons, scratch, stopped=stopped)
+        if stopped:
             raise self._blocked(judged, breaches, reasons)
-        files = tuple(self._data(one, scratch) for one in good) + tuple(one.file for one in self.kept)
-        starts = [one.kept[self.meaning.time].min() for one in good] + [one.start for one in self.kept]
-        ends = [one.kept[self.meaning.time].max() for one in good] + [one.end for one in self.kept]
+        return self.store.put(self._certificate(judged, reasons))
+
+    def _certificate(self, judged: list[Judged], reasons: list[str]) -> Certificate:
+        good = [one for one in judged if one.data is not None]
+        files = [self._send(f"data/{self.batch.id}/{_stem(one.path)}.parquet", one.data) for one in good if one.data]
         seal(self.blobs, f"{self.batch.id}/{self._record().id[:16]}", self.sent)
-        return self.store.put(
-            self._record(
-                files=files,
-                set_aside=tuple(reasons),
-                rows=sum(len(one.kept) for one in good) + sum(one.rows for one in self.kept),
-                quarantined=sum(len(one.quarantine) for one in judged),
-                quarantine=self._quarantine_prefix(judged),
-                warnings=tuple(sentence for one in judged for sentence in one.verdict.warnings)
-                + tuple(one.sentence for one in self.kept),
-                event_start=_iso(min(starts)),
-                event_end=_iso(max(ends) + timedelta(microseconds=1)),
-                coverage=tuple(_coverage(good, self.kept, self.meaning)),
-                certified_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            )
+        spans = [*(one.span for one in good), *(one.span for one in self.kept)]
+        counted = [*(one.coverage for one in good), *(one.coverage for one in self.kept)]
+        return self._record(
+            files=(*files, *(one.file for one in self.kept)),
+            set_aside=tuple(reasons),
+            rows=sum(one.kept for one in good) + sum(one.rows for one in self.kept),
+            quarantined=sum(one.quarantined for one in judged),
+            quarantine=f"quarantine/{self.batch.id}/" if any(one.quarantined for one in judged) else "",
+            docs=self.docs,
+            warnings=tuple(sentence for one in judged for sentence in one.verdict.warnings)
+            + tuple(one.sentence for one in self.kept),
+            event_start=times.iso(min(start for start, _ in spans)),
+            event_end=times.iso(max(end for _, end in spans) + 1),
+            coverage=tuple(times.lines(counted)),
+            certified_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         )
 
-    def _quarantine_prefix(self, judged: list[Judged]) -> str:
-        return f"quarantine/{self.batch.id}/" if any(one.quarantine for one in judged) else ""
+    def _publish(self, judged: list[Judged], reasons: list[str], scratch: Path, *, stopped: bool) -> None:
+        if not self.snapshot.spec.validation.docs:
+            return
+        about = docs.Page(
+            pipeline=self.batch.pipeline,
+            batch=self.batch.key,
+            suite=f"{self.suite.name}, sha256 {self.suite.digest}",
+            library=self.library,
+            ended="blocked" if stopped else "certified",
+        )
+        path = scratch / "docs.html"
+        sentences = self._expectations.sentences() if judged else ()
+        path.write_text(docs.page(about, judged, reasons, sentences), encoding="utf-8")
+        self.docs = self._send(f"docs/{self.batch.id}/{self.suite_id[:16]}.html", path).path
 
     def _blocked(self, judged: list[Judged], breaches: list[str], reasons: list[str]) -> ValidationBlockedError:
-        prefix = self._quarantine_prefix(judged)
+        prefix = f"quarantine/{self.batch.id}/" if any(one.quarantined for one in judged) else ""
         return blocked(
             batch=self.batch.key,
             files=len(self.batch.files),
             breaches=tuple(breaches),
             set_aside=tuple(reasons),
-            quarantined=sum(len(one.quarantine) for one in judged),
-            quarantine=f"{self.blobs.name}/{prefix} (connection {self.blobs.account.connection})" if prefix else "",
+            quarantined=sum(one.quarantined for one in judged),
+            quarantine=self._place(prefix),
+            docs=self._place(self.docs),
             rerun=self.rerun,
         )
 
-    def _quarantine(self, one: Judged, scratch: Path) -> None:
-        if one.quarantine:
-            path = scratch / "quarantine.jsonl"
-            path.write_text("\n".join(one.quarantine) + "\n", encoding="utf-8")
-            self._send(f"quarantine/{self.batch.id}/{_stem(one.path)}.jsonl", path)
-
-    def _data(self, one: Judged, scratch: Path) -> FileRef:
-        path = scratch / "data.parquet"
-        parquet.write(one.kept, path, time=self.meaning.time, site=self.meaning.site)
-        return self._send(f"data/{self.batch.id}/{_stem(one.path)}.parquet", path)
+    def _place(self, name: str) -> str:
+        return f"{self.blobs.name}/{name} (connection {self.blobs.account.connection})" if name else ""
 
     def _send(self, name: str, path: Path) -> FileRef:
         try:
             sent = self.courier.upload(name, path)
         except ConflictError:
             # An earlier try under another suite or library left other bytes there, which nothing may overwrite.
-            digest = sha256_hex(path.read_bytes())[:12]
+            digest = file_digest(path)[1][:12]
             whole = PurePosixPath(name)
-            sent = self.courier.upload(str(whole.with_name(f"{whole.stem}-{digest}{whole.suffix}")), path)
+            again = str(whole.with_name(f"{whole.stem}-{digest}{whole.suffix}"))
+            sent = self.courier.upload(again, path)
         file = sent.file
         self.sent.append(sent)
         how = f"{'found' if sent.found else 'sent'} and read back ({sent.proof})"
@@ -265,16 +298,3 @@ class Certification:
 
 def _stem(path: str) -> str:
     return str(PurePosixPath(path).with_suffix(""))
-
-
-def _iso(instant: pd.Timestamp) -> str:
-    return str(instant.isoformat())
-
-
-def _coverage(judged: list[Judged], earlier: list[Kept], meaning: Meaning) -> list[str]:
-    total: dict[tuple[str, str], int] = {}
-    counted = [times.coverage(one.kept[meaning.time], one.kept[meaning.site]) for one in judged]
-    for one in [*counted, *(before.coverage for before in earlier)]:
-        for pair, rows in one.items():
-            total[pair] = total.get(pair, 0) + rows
-    return [f"{day} {site} {rows}" for (day, site), rows in sorted(total.items())]

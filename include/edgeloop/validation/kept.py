@@ -12,34 +12,39 @@ from typing import TYPE_CHECKING
 
 from edgeloop.records import Batch, Certificate
 from edgeloop.validation import times
-from edgeloop.validation.rows import pairs
+from edgeloop.validation.rows import Sites
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pandas as pd
+    import numpy as np
+    import numpy.typing as npt
 
     from edgeloop.azure.blob import BlobContainer
     from edgeloop.records import FileRef
     from edgeloop.store import Store
+    from edgeloop.validation.rows import Meaning
 
 LONGEST_CHAIN = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """A file's certified rows as an earlier certificate holds them; ``start`` and ``end`` are its rows' event times."""
+    """A file's certified rows as an earlier certificate holds them.
+
+    ``span`` are the first and last event time, ``instants`` those of every row in microseconds since 1970 (UTC), and
+    ``sites`` the numbers of their sites: no other file of the batch may have one of these too.
+    """
 
     path: str
     file: FileRef
     batch: str
     rows: int
-    start: pd.Timestamp
-    end: pd.Timestamp
+    span: tuple[int, int]
     coverage: dict[tuple[str, str], int]
     """How many rows each day and site has."""
-    pairs: frozenset[tuple[str, int]]
-    """Site and instant (microseconds) of each row, which no other file of the batch may have too."""
+    instants: npt.NDArray[np.int64]
+    sites: npt.NDArray[np.int16]
 
     @property
     def sentence(self) -> str:
@@ -73,23 +78,29 @@ def _blob_of(path: str, certificate: Certificate) -> FileRef | None:
     return None
 
 
-def read(blobs: BlobContainer, path: str, found: tuple[str, FileRef], scratch: Path, columns: tuple[str, str]) -> Kept:
+def read(blobs: BlobContainer, path: str, found: tuple[str, FileRef], scratch: Path, meaning: Meaning) -> Kept:
     """What a certificate must say of a file's rows; of the blob only the time and the site column are read."""
-    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    (batch, file), (time, site) = found, columns
+    batch, file = found
     copy = scratch / "kept.parquet"
     with copy.open("wb") as target:
         for chunk in blobs.chunks(file.path):
             target.write(chunk)
-    frame = pd.read_parquet(copy, columns=[time, site])
+    table = pq.read_table(copy, columns=[meaning.time, meaning.site])
+    instants = table[meaning.time].cast(pa.int64()).to_numpy()
+    names = tuple(sorted(table[meaning.site].unique().to_pylist()))
+    own, sites = Sites(names), Sites(meaning.sites)
+    own.add(table[meaning.site])
+    sites.add(table[meaning.site])
     return Kept(
         path=path,
         batch=batch,
         file=file,
-        rows=len(frame),
-        start=frame[time].min(),
-        end=frame[time].max(),
-        coverage=times.coverage(frame[time], frame[site]),
-        pairs=frozenset(pairs(frame[site], frame[time])),
+        rows=len(table),
+        span=(int(instants.min()), int(instants.max())),
+        coverage={(day, names[one]): rows for (day, one), rows in times.coverage(instants, own.numbers()).items()},
+        instants=instants,
+        sites=sites.numbers(),
     )

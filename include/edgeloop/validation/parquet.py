@@ -1,32 +1,131 @@
-"""Rows to Parquet files of which the same rows make the same bytes."""
+"""Rows to Parquet files of which the same rows make the same bytes, however they come and in whatever order."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    import pandas as pd
-
-
-def write(frame: pd.DataFrame, path: Path, *, time: str, site: str) -> None:
-    """Write the rows, sorted by time and then site; columns keep their order.
-
-    The time column must be ``datetime64[us, UTC]``. Whole numbers become floats: a month without fractions would
-    otherwise have another schema than the next. Bytes depend on rows, their order among equals, and pyarrow's version.
-    """
-    import pandas as pd
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    rows = frame.sort_values([time, site], kind="stable", ignore_index=True)
-    whole = [name for name in rows.columns if pd.api.types.is_integer_dtype(rows[name]) and name not in (time, site)]
-    rows = rows.astype(dict.fromkeys(whole, "float64"))
-    table = pa.Table.from_pandas(rows, preserve_index=False)
-    fields = [
-        pa.field(one.name, pa.string() if pa.types.is_large_string(one.type) else one.type) for one in table.schema
-    ]
-    # A bare schema drops the pandas metadata, which holds the library's versions and differs between machines.
-    table = table.cast(pa.schema(fields))
-    pq.write_table(table, path, compression="zstd", compression_level=3, version="2.6", coerce_timestamps="us")
+    from edgeloop.validation.columns import Columns
+
+GROUP_ROWS = 131_072
+"""Rows of a row group: fixed, since a file's bytes must not depend on the chunks it was read in."""
+
+
+def schema(columns: Columns, time: str) -> pa.Schema:
+    """What a file's columns become.
+
+    The time is UTC microseconds; whole numbers are floats: a month without fractions would otherwise have another
+    schema than the next.
+    """
+    import pyarrow as pa
+
+    from edgeloop.validation.columns import Type
+
+    kinds = {Type.TEXT: pa.string(), Type.TRUTH: pa.bool_()}
+    return pa.schema(
+        [
+            pa.field(name, pa.timestamp("us", tz="UTC") if name == time else kinds.get(column.type, pa.float64()))
+            for name, column in columns.items()
+        ]
+    )
+
+
+class Writer:
+    """A Parquet file in the making, row group by row group, so that memory is bounded by one of them.
+
+    Rows that come in another order than they are stored in are first written as they come beside ``path``, and then
+    gathered from there: the disk needs room for them once more.
+
+    Args:
+        path: The file.
+        schema: Its columns.
+        order: Positions of the rows in the order they are stored in; None if they come so.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, order: npt.NDArray[np.int64] | None = None) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._schema, self._order = schema, order
+        texts = [one.name for one in schema if one.type in (pa.string(), pa.bool_())]
+        self._file = pq.ParquetWriter(
+            path,
+            schema,
+            compression="zstd",
+            compression_level=1,
+            version="2.6",
+            use_dictionary=texts,
+            # A bare schema: the metadata of pandas or Arrow holds libraries' versions and differs between machines.
+            store_schema=False,
+        )
+        self._held: list[pa.Table] = []
+        self._rows = 0
+        self._spill = path.with_suffix(".unsorted")
+        self._stream = None if order is None else pa.ipc.new_file(str(self._spill), schema)
+        self._starts = [0]
+
+    def add(self, table: pa.Table) -> None:
+        """Write the next rows; their columns are those of the schema."""
+        table = table.cast(self._schema, safe=False)
+        if self._stream is None:
+            self._store(table)
+            return
+        for batch in table.to_batches(max_chunksize=GROUP_ROWS):
+            self._stream.write_batch(batch)
+            self._starts.append(self._starts[-1] + len(batch))
+
+    def _store(self, table: pa.Table) -> None:
+        import pyarrow as pa
+
+        self._held.append(table)
+        self._rows += len(table)
+        while self._rows >= GROUP_ROWS:
+            whole = pa.concat_tables(self._held)
+            # One chunk: pages would otherwise end where chunks do, and the bytes with them.
+            self._file.write_table(whole.slice(0, GROUP_ROWS).combine_chunks(), row_group_size=GROUP_ROWS)
+            self._rows -= GROUP_ROWS
+            self._held = [whole.slice(GROUP_ROWS)]
+
+    def close(self) -> None:
+        """Finish the file."""
+        import pyarrow as pa
+
+        if self._stream is not None:
+            self._stream.close()
+            for table in self._gathered():
+                self._store(table)
+            self._spill.unlink()
+        if self._rows:
+            self._file.write_table(pa.concat_tables(self._held).combine_chunks(), row_group_size=GROUP_ROWS)
+        self._held = []
+        self._file.close()
+
+    def _gathered(self) -> Iterator[pa.Table]:
+        """The rows in order, a row group at a time, each taken from the batches that hold some of it."""
+        import numpy as np
+        import pyarrow as pa
+
+        order = self._order
+        assert order is not None
+        starts = np.array(self._starts)
+        with pa.memory_map(str(self._spill)) as source:
+            reader = pa.ipc.open_file(source)
+            for begin in range(0, len(order), GROUP_ROWS):
+                wanted = order[begin : begin + GROUP_ROWS]
+                homes = np.searchsorted(starts, wanted, side="right") - 1
+                parts: list[Any] = []
+                places = []
+                for home in np.unique(homes).tolist():
+                    rows = np.flatnonzero(homes == home)
+                    places.append(rows)
+                    batch = reader.get_batch(home).take(pa.array(wanted[rows] - starts[home]))
+                    parts.append(pa.Table.from_batches([batch]))
+                back = np.argsort(np.concatenate(places), kind="stable")
+                yield pa.concat_tables(parts).combine_chunks().take(pa.array(back))

@@ -17,6 +17,7 @@ from typing import Any
 
 from edgeloop.errors import ConfigurationError
 from edgeloop.records import sha256_hex
+from edgeloop.validation.kinds import remedy_for
 
 COLUMN_EXPECTATIONS = {
     "expect_table_columns_to_match_set": "column_set",
@@ -69,7 +70,7 @@ def load(text: str, file: str = "expectations.json") -> Suite:
         expectations = body["expectations"]
     except (ValueError, KeyError, TypeError) as error:
         remedy = "write {'name': ..., 'expectations': [{type, kwargs, meta}]}"
-        raise _wrong(file, f"is no suite: {error!r}", remedy) from error
+        raise _wrong(file, f"is no suite ({error!r}); {remedy}") from error
     rules = tuple(_rule(file, number, one) for number, one in enumerate(expectations, start=1))
     columns, exact = _columns(expectations)
     return Suite(
@@ -82,19 +83,33 @@ def load(text: str, file: str = "expectations.json") -> Suite:
     )
 
 
-def _rule(file: str, number: int, one: Any) -> Rule:
+def wrong_with(one: Any) -> list[tuple[str, str]]:
+    """What is wrong with one expectation of a suite: the field and what to write instead."""
     if not isinstance(one, dict) or not isinstance(one.get("type"), str):
-        remedy = "write for example 'expect_column_values_to_not_be_null'"
-        raise _wrong(file, f"expectation {number} has no type", remedy)
-    where = f"expectation {number} ({one['type']})"
+        return [("type", "is missing; write for example 'expect_column_values_to_not_be_null'")]
+    found = []
+    if remedy := remedy_for(one["type"]):
+        found.append(("type", f"{one['type']} {remedy}"))
     kwargs, meta = one.get("kwargs") or {}, one.get("meta") or {}
+    if not isinstance(kwargs, dict) or not isinstance(meta, dict):
+        return [*found, ("kwargs", "and meta must be mappings")]
     known = [severity.value for severity in Severity]
     severity = meta.get("severity", Severity.BLOCK.value)
     if severity not in known:
-        raise _wrong(file, f"{where}: meta.severity is {severity!r}", f"write one of {', '.join(known)}")
-    budget = meta.get("budget", 1.0 if severity == Severity.QUARANTINE.value else 0.0)
+        found.append(("meta.severity", f"is {severity!r}; write one of {', '.join(known)}"))
+    budget = meta.get("budget", 0.0)
     if isinstance(budget, bool) or not isinstance(budget, int | float) or not 0 <= budget <= 1:
-        raise _wrong(file, f"{where}: meta.budget is {budget!r}", "write a share of rows from 0 to 1, for example 0.05")
+        found.append(("meta.budget", f"is {budget!r}; write a share of rows from 0 to 1, for example 0.05"))
+    return found
+
+
+def _rule(file: str, number: int, one: Any) -> Rule:
+    for field, remedy in wrong_with(one):
+        name = f" ({one['type']})" if isinstance(one, dict) and one.get("type") else ""
+        raise _wrong(file, f"expectation {number}{name}: {field} {remedy}")
+    kwargs, meta = one.get("kwargs") or {}, one.get("meta") or {}
+    severity = meta.get("severity", Severity.BLOCK.value)
+    budget = meta.get("budget", 1.0 if severity == Severity.QUARANTINE.value else 0.0)
     listed = kwargs.get("column_list") or [kwargs.get(name) for name in ("column", "column_A", "column_B")]
     return Rule(
         expectation=one["type"],
@@ -113,5 +128,5 @@ def _columns(expectations: list[dict[str, Any]]) -> tuple[tuple[str, ...], bool]
     return (), False
 
 
-def _wrong(file: str, what: str, remedy: str) -> ConfigurationError:
-    return ConfigurationError(f"{file}: {what}.", left="nothing was validated", next=f"Correct {file}: {remedy}.")
+def _wrong(file: str, what: str) -> ConfigurationError:
+    return ConfigurationError(f"{file}: {what}.", left="nothing was validated", next=f"Correct {file}.")

@@ -1,26 +1,33 @@
-"""Reading a CSV file that may be none: empty, binary, cut off, of another schema, or with torn lines in it."""
+"""Reading a CSV file that may be none, chunk by chunk: the same rows and types wherever the chunks begin."""
 
 from __future__ import annotations
 
-import csv
-import io
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from edgeloop.errors import EdgeloopError
+from edgeloop.validation.columns import Columns, frame, join, parse, widened
+from edgeloop.validation.lines import BadFileError, Header, Line, Piece, pieces, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import pandas as pd
+    import pyarrow as pa
 
-RAGGED_SHARE = 0.01
+__all__ = ["BadFileError", "Chunk", "CsvFile", "Line", "Shape"]
+
+TORN_SHARE = 0.01
 """More torn lines than this share and the file is no CSV; fewer are quarantined one by one."""
 SHOWN = 5
+AHEAD = 2
+"""Pieces being parsed while one is worked on."""
 
 
-class BadFileError(EdgeloopError):
-    """A file that cannot be validated at all; the batch goes on without it. The text holds no values of the file."""
+class WiderError(Exception):
+    """A value does not fit the types that the file seemed to have: begin anew, they are settled now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,75 +40,113 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """A line of a file: its number as an editor shows it (the header is 1) and its text."""
+class Chunk:
+    """Consecutive rows of a file; ``start`` is the position of the first (from 0), ``table`` their values."""
 
-    number: int
-    text: str
+    table: pa.Table
+    start: int
+    columns: Columns
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def frame(self) -> pd.DataFrame:
+        """The rows as pandas has them, index 0 to n-1."""
+        return frame(self.table, self.columns)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """A file's rows as pandas reads them, ``lines[i]`` being where row ``i`` stands; ``ragged`` are torn lines."""
+class CsvFile:
+    """A CSV file: its header at once, its rows as often as wanted.
 
-    frame: pd.DataFrame
-    lines: tuple[Line, ...]
-    ragged: tuple[Line, ...] = ()
-
-
-def read(data: bytes, shape: Shape) -> Table:
-    """The rows of a CSV file.
+    Args:
+        path: Where it lies.
+        shape: What it must look like.
 
     Raises:
         BadFileError: ``empty``, ``no CSV``, ``half-written`` or ``other schema``, with the detail.
     """
-    text = _text(data)
-    if shape.final_newline and not text.endswith(("\n", "\r")):
-        raise BadFileError("half-written: the last line is cut off (it has no line end)")
-    rows = _rows(text)
-    try:
-        head, header = next(rows)
-        _check_header(header, shape)
-        good: list[Line] = []
-        ragged: list[Line] = []
-        for line, fields in rows:
-            (good if len(fields) == len(header) else ragged).append(line)
-    except StopIteration:
-        raise BadFileError("empty: there is nothing in it but blank lines") from None
-    except csv.Error as error:
-        if "unexpected end of data" in str(error):
-            raise BadFileError("half-written: it ends inside a quoted value") from None
-        raise BadFileError(f"no CSV: {error}") from None
-    if len(ragged) > RAGGED_SHARE * (len(good) + len(ragged)):
-        raise BadFileError(
-            f"no CSV: {len(ragged)} of {len(good) + len(ragged)} lines do not have {len(header)} fields "
-            f"(lines {', '.join(str(one.number) for one in ragged[:SHOWN])}...)"
-        )
-    if not good:
-        raise BadFileError("empty: a header and no rows")
-    return Table(frame=_frame(head, good), lines=tuple(good), ragged=tuple(ragged))
 
+    def __init__(self, path: Path, shape: Shape) -> None:
+        self.path = path
+        self.header: Header = read_header(path, final_newline=shape.final_newline)
+        _check_header(list(self.header.names), shape)
+        self.columns: Columns = {}
+        """The columns' types: those of the first piece, from then on those that hold every row read so far."""
 
-def _text(data: bytes) -> str:
-    if not data.strip():
-        raise BadFileError("empty: there is nothing in it" if not data else "empty: there is nothing in it but blanks")
-    if b"\x00" in data:
-        raise BadFileError("no CSV: it is binary (it holds zero bytes)")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadFileError(f"no CSV: byte {error.start} is no UTF-8") from None
+    def chunks(self, rows: int) -> Iterator[Chunk]:
+        """Every row, ``rows`` at a time, in the types of the whole file.
 
+        Raises:
+            BadFileError: ``empty``, ``no CSV`` or ``half-written``, with the detail.
+            WiderError: The types taken from the first rows do not hold for a later one. Those of the whole file are
+                known now, so it is raised once at most.
+        """
+        import pyarrow as pa
 
-def _rows(text: str) -> Iterator[tuple[Line, list[str]]]:
-    # StringIO splits lines where csv does; str.splitlines would also split at form feeds and the like.
-    lines = list(io.StringIO(text, newline=""))
-    reader = csv.reader(lines, strict=True)
-    before = 0
-    for fields in reader:
-        start, before = before, reader.line_num
-        if fields:
-            yield Line(number=start + 1, text="".join(lines[start:before]).rstrip("\r\n")), fields
+        held: list[pa.Table] = []
+        waiting = start = 0
+        for _, table in self.tables():
+            if len(table):
+                held.append(table)
+                waiting += len(table)
+            del table
+            while waiting >= rows:
+                whole = pa.concat_tables(held)
+                # Handed out and not kept: a chunk's table can be freed as soon as its frame is made.
+                ready = [Chunk(table=whole.slice(0, rows), start=start, columns=self.columns)]
+                start, waiting = start + rows, waiting - rows
+                held = [whole.slice(rows)] if waiting else []
+                del whole
+                yield ready.pop()
+        if waiting:
+            yield Chunk(table=pa.concat_tables(held), start=start, columns=self.columns)
+
+    def tables(self) -> Iterator[tuple[Piece, pa.Table]]:
+        """Every piece of the file with its values, in the types of the whole file; raises as :meth:`chunks` does.
+
+        A piece of torn lines alone comes with a table without columns.
+        """
+        for piece, table, found in self._parsed():
+            if any(column.dtype != self.columns[name].dtype for name, column in found.items()):
+                for _ in self._parsed():
+                    pass
+                raise WiderError
+            yield piece, widened(table, self.columns)
+
+    def _parsed(self) -> Iterator[tuple[Piece, pa.Table, Columns]]:
+        """Pieces, their values, the types of the file so far; two threads parse ahead."""
+        rows = 0
+        torn: list[int] = []
+        count = 0
+        for piece, (table, found) in self._ahead():
+            rows += len(piece)
+            count += len(piece.torn)
+            torn += [one.number for one in piece.torn[: SHOWN - len(torn)]]
+            yield piece, table, found
+            self.columns = join(found, self.columns)
+        if count > TORN_SHARE * (rows + count):
+            raise BadFileError(
+                f"no CSV: {count} of {rows + count} lines do not have {len(self.header.names)} fields "
+                f"(lines {', '.join(map(str, torn))}{'...' if count > SHOWN else ''})"
+            )
+        if not rows:
+            raise BadFileError("empty: a header and no rows")
+
+    def _ahead(self) -> Iterator[tuple[Piece, tuple[pa.Table, Columns]]]:
+        names, waiting = self.header.names, deque[Any]()
+        threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="edgeloop-csv")
+        try:
+            for piece in pieces(self.path, self.header):
+                if not self.columns and len(piece):
+                    self.columns = parse(piece, names, {})[1]
+                waiting.append((piece, threads.submit(parse, piece, names, self.columns)))
+                if len(waiting) > AHEAD:
+                    first, parsed = waiting.popleft()
+                    yield first, parsed.result()
+            for one, parsed in waiting:
+                yield one, parsed.result()
+        finally:
+            threads.shutdown(cancel_futures=True)
 
 
 def _check_header(header: list[str], shape: Shape) -> None:
@@ -122,16 +167,3 @@ def _check_header(header: list[str], shape: Shape) -> None:
     ]
     if wrong:
         raise BadFileError(f"other schema: {'; '.join(wrong)}")
-
-
-def _frame(head: Line, good: list[Line]) -> pd.DataFrame:
-    import pandas as pd
-
-    text = "\n".join(one.text for one in (head, *good)) + "\n"
-    try:
-        frame = pd.read_csv(io.StringIO(text, newline=""), index_col=False, low_memory=False)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise BadFileError(f"no CSV: pandas cannot read it ({type(error).__name__})") from None
-    if len(frame) != len(good):
-        raise BadFileError(f"no CSV: it has {len(good)} lines of data, read as {len(frame)} rows")
-    return frame

@@ -8,18 +8,26 @@ from typing import TYPE_CHECKING
 from edgeloop.validation.suite import Severity
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Iterable
+
+    import numpy as np
+    import numpy.typing as npt
 
     from edgeloop.validation.expect import Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Why one row is set aside: ``row`` is its position (from 0), ``column`` may name several or none."""
+    """Why some rows are set aside: ``rows`` are their positions (from 0, ascending); ``columns`` may be none."""
 
-    row: int
+    rows: array[int] | npt.NDArray[np.int64]
     expectation: str
-    column: str
+    columns: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """``expectation(column)``."""
+        return f"{self.expectation}({', '.join(self.columns)})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,18 +47,19 @@ def judge(file: str, outcomes: Iterable[Outcome]) -> Verdict:
     warnings: list[str] = []
     for one in outcomes:
         rule = one.rule
-        broken = _broken(one)
         if rule.severity is Severity.WARN:
-            if broken:
+            if broken(one):
                 warnings.append(_sentence(file, one))
             continue
-        if broken:
+        if broken(one):
             breaches.append(_sentence(file, one))
-        faults += [Fault(row=row, expectation=rule.expectation, column=", ".join(rule.columns)) for row in one.failing]
+        if one.failing:
+            faults.append(Fault(rows=one.failing, expectation=rule.expectation, columns=rule.columns))
     return Verdict(faults=tuple(faults), breaches=tuple(breaches), warnings=tuple(warnings))
 
 
-def _broken(one: Outcome) -> bool:
+def broken(one: Outcome) -> bool:
+    """Whether an outcome is beyond what its rule allows."""
     if not one.evaluated:
         return True
     if one.success:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edgeloop import catalog
+from edgeloop.errors import IntegrityError
 from edgeloop.records import Certificate, Dataset, FileRef, ModelVersion, TrainingRun
 from edgeloop.training.dataset import (
     Skip,
@@ -18,6 +20,7 @@ from edgeloop.training.dataset import (
     file_names,
     may_train,
     months_of,
+    require_certified,
 )
 from edgeloop.training.plan import job_of, members, parameters_of, plan
 
@@ -226,3 +229,19 @@ def test_a_rerun_keeps_no_live_training_from_going_on(snapshot: catalog.Snapshot
     done = TrainingRun(pipeline="p", origin="rerun", dataset="d", code="c", image="i", parameters=parameters)
     assert already_trained([done], code="c", parameters=parameters) == ""
     assert already_trained([done], code="c", parameters=parameters, live=False) == done.id
+
+
+def test_data_without_a_certificate_is_refused(spec: Pipeline) -> None:
+    """A blob that no certificate names, one with another digest, a certificate that is gone, and no blob at all."""
+    certificates = [certificate("2014-01"), certificate("2014-02"), certificate("2014-03")]
+    chosen = choose_window(certificates, spec)
+    assert isinstance(chosen, Dataset)
+    require_certified(chosen, certificates)
+    strange = FileRef(path="data/elsewhere/x.parquet", size=1, sha256="f" * 64)
+    swapped = dataclasses.replace(chosen.files[0], sha256="e" * 64)
+    for files, named in (((*chosen.files, strange), strange), ((swapped, *chosen.files[1:]), swapped), ((), None)):
+        with pytest.raises(IntegrityError, match="without a certificate") as caught:
+            require_certified(dataclasses.replace(chosen, files=files), certificates)
+        assert named is None or named.path in caught.value.what
+    with pytest.raises(IntegrityError, match="1 of 3 blobs without a certificate"):
+        require_certified(chosen, [None, *certificates[1:]])

@@ -58,16 +58,21 @@ class Bench:
 
     def certify(self, batch: Batch | None = None, *, force: str = "", rerun: str = "") -> Certificate:
         """Certify the batch (by default all files) under the bench's snapshot."""
-        work = Certification(
-            batch or self.batch(),
-            self.snapshot,
+        return self.work(batch or self.batch(), force=force, rerun=rerun).certify()
+
+    def work(self, batch: Batch, *, force: str = "", rerun: str = "", **validation: object) -> Certification:
+        """The certification of a batch; ``validation`` are fields of that section to change."""
+        spec = self.snapshot.spec
+        section = spec.validation.model_copy(update=validation)
+        return Certification(
+            batch,
+            Snapshot(spec=spec.model_copy(update={"validation": section}), files=self.snapshot.files),
             self.folder,
             self.blobs,
             force=force,
             rerun=rerun,
             log=self.said.append,
         )
-        return work.certify()
 
     def with_suite(self, text: str) -> None:
         """Give the pipeline another expectations.json."""

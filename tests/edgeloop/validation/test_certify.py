@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import re
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
 
+import edgeloop
 from edgeloop.azure.blob import BlobContainer
 from edgeloop.errors import NotFoundError, UnreachableError, ValidationBlockedError
 from edgeloop.records import Batch, Certificate
-from edgeloop.validation import SupersededError, batch_of, certificate_of
+from edgeloop.validation import SupersededError, batch_of, certificate_of, certify, lines
+from edgeloop.validation.judge import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,8 +80,8 @@ def test_a_certified_batch_is_found(tiny: Bench) -> None:
     assert tiny.said[-1].startswith("found: certificate")
 
 
-def test_bad_rows_are_quarantined_with_line_reason_and_text(tiny: Bench) -> None:
-    """The file's line number, expectation and column stand beside the data; the rest of the file goes on."""
+def test_bad_rows_are_quarantined_with_line_reason_value_and_text(tiny: Bench) -> None:
+    """The file's line number, expectation, column and value stand beside the data; the rest of the file goes on."""
     rows = [*(f"{minute},5,1" for minute in range(8)), "8,99,1", "9,-4,"]
     tiny.drop("north_2014-01.csv", csv("north", *rows))
     certificate = tiny.certify()
@@ -85,12 +89,19 @@ def test_bad_rows_are_quarantined_with_line_reason_and_text(tiny: Bench) -> None
     assert certificate.quarantine == f"quarantine/{certificate.batch}/"
     between, null = "expect_column_values_to_be_between", "expect_column_values_to_not_be_null"
     assert quarantine(tiny, "north_2014-01") == [
-        {"row": 10, "expectation": between, "column": "wind", "text": "north,2014-01-01T00:08:00Z,99,1"},
+        {
+            "row": 10,
+            "expectation": between,
+            "column": "wind",
+            "value": "99",
+            "text": "north,2014-01-01T00:08:00Z,99,1",
+        },
         {
             "row": 11,
             "expectation": null,
             "column": "power",
-            "also": [f"{between}(wind)"],
+            "value": "",
+            "also": [{"expectation": between, "column": "wind", "value": "-4"}],
             "text": "north,2014-01-01T00:09:00Z,-4,",
         },
     ]
@@ -275,7 +286,7 @@ class DiedError(Exception):
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("point", ["set_aside/", "quarantine/", "data/", "records/certificate/", "edges/"])
+@pytest.mark.parametrize("point", ["set_aside/", "quarantine/", "docs/", "data/", "records/certificate/", "edges/"])
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 def test_a_certification_that_dies_at_any_write_is_made_good(
     tiny: Bench, monkeypatch: pytest.MonkeyPatch, point: str, *, before: bool
@@ -305,6 +316,96 @@ def test_a_certification_that_dies_at_any_write_is_made_good(
     assert (certificate.rows, certificate.quarantined, len(certificate.set_aside)) == (9, 1, 1)
     assert tiny.store.children(batch.id, Certificate) == [certificate]
     assert len(names(tiny, "data/")) == len(names(tiny, "quarantine/")) == len(names(tiny, "set_aside/")) == 1
+
+
+def test_an_upgrade_validates_anew_and_a_retry_does_not(tiny: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version of Edgeloop and that of Great Expectations are part of what a certificate is keyed by."""
+    tiny.drop("north_2014-01.csv", GOOD)
+    batch = tiny.batch()
+    first = tiny.certify(batch)
+    assert first.library == f"edgeloop {edgeloop.__version__}, great_expectations {version('great_expectations')}"
+    monkeypatch.setattr("edgeloop.__version__", "9.9")
+    second = tiny.certify(batch)
+    monkeypatch.setattr("edgeloop.validation.library.version", lambda _: "7.7")
+    third = tiny.certify(batch)
+    assert len({first.id, second.id, third.id}) == 3
+    assert third.library == "edgeloop 9.9, great_expectations 7.7"
+    assert first.files == second.files == third.files
+    assert tiny.certify(batch) == third
+    assert certificate_of(tiny.store, batch) == third
+
+
+def test_many_files_start_the_library_once(tiny: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Importing it takes seconds; a batch without a readable file does not wait for it at all."""
+    started = []
+    real = certify.Expectations
+    monkeypatch.setattr(certify, "Expectations", lambda suite: started.append(suite) or real(suite))
+    tiny.drop("bad_2014-01.csv", b"")
+    with pytest.raises(ValidationBlockedError):
+        tiny.certify()
+    assert started == []
+    for number in range(5):
+        tiny.drop(f"north_2014-0{number + 1}.csv", csv("north", f"{number},5,1"))
+    assert tiny.certify().rows == 5
+    assert len(started) == 1
+
+
+def test_chunks_change_no_byte_of_what_is_stored(tiny: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data, quarantine and docs of a file read in many pieces and chunks are those of the file read in one."""
+    sites = ("north", "south")
+    rows = [
+        f"{sites[n < 150]},2014-01-01T{n // 60:02d}:{n % 60:02d}:00Z,{99 if n % 13 == 0 else 5},{n}\n"
+        for n in range(300)
+    ]
+    tiny.drop("north_2014-01.csv", HEADER + "".join(rows[150:] + rows[:150]) + "torn\n")
+    batch = tiny.batch()
+    first = tiny.certify(batch)
+    blobs = {name: tiny.blobs.get(name) for name in (one.name for one in tiny.blobs.list()) if "records" not in name}
+    assert first.quarantined > 20
+    monkeypatch.setattr(lines, "PIECE_BYTES", 700)
+    work = tiny.work(batch, force="again")
+    work.limits = Limits(chunk_rows=17, memory_bytes=2**20)
+    assert work.certify().files == first.files
+    for name, content in blobs.items():
+        if name.startswith(("data/", "quarantine/")):
+            assert tiny.blobs.get(name) == content
+    assert len([one for one in tiny.blobs.list() if one.name.startswith(("data/", "quarantine/"))]) == 2
+
+
+def test_data_docs_say_what_every_expectation_found(tiny: Bench) -> None:
+    """One page without a script or anything to fetch, beside the data, named by the certificate."""
+    tiny.drop("north_2014-01.csv", csv("north", *(f"{minute},5,1" for minute in range(9)), "9,99,1"))
+    tiny.drop("bad<b>.csv", b"")
+    certificate = tiny.certify()
+    assert certificate.docs == f"docs/{certificate.batch}/{certificate.suite[:16]}.html"
+    page = tiny.blobs.get(certificate.docs).decode()
+    assert "wind values must be greater than or equal to 0.0 and less than or equal to 40.0." in page
+    assert "1 of 10, budget" in page
+    assert "row 11: <code>99</code>" in page
+    assert "bad&lt;b&gt;.csv: empty" in page
+    assert not re.findall(r"<script|https?:|src=|@import|url\(", page)
+
+
+def test_a_blocked_batch_has_data_docs_too(tiny: Bench) -> None:
+    """The error names the page; a second try finds it and leaves it."""
+    tiny.drop("north_2014-01.csv", csv("north", "0,5,high"))
+    batch = tiny.batch()
+    for _ in range(2):
+        work = tiny.work(batch)
+        with pytest.raises(ValidationBlockedError) as caught:
+            work.certify()
+        assert f"{tiny.blobs.name}/{work.docs} (connection edgeloop_private)" in caught.value.left
+    (blob,) = tiny.blobs.list("docs/")
+    assert "blocked" in tiny.blobs.get(blob.name).decode()
+    assert "expect_column_values_to_be_in_type_list(power)" in tiny.blobs.get(blob.name).decode()
+
+
+def test_a_pipeline_may_do_without_data_docs(tiny: Bench) -> None:
+    """validation.docs off: no page, and the certificate names none."""
+    tiny.drop("north_2014-01.csv", GOOD)
+    work = tiny.work(tiny.batch(), docs=False)
+    assert work.certify().docs == ""
+    assert list(tiny.blobs.list("docs/")) == []
 
 
 def test_an_unknown_key_names_no_batch(tiny: Bench) -> None:
@@ -346,7 +447,7 @@ def test_a_real_outage_breaks_the_budget(sample: Bench, real: Callable[..., None
 def test_a_record_written_before_still_reads(tiny: Bench) -> None:
     """Certificates without coverage, from before there was any, can be read."""
     old = Certificate(pipeline="tiny_power", batch="b" * 64, suite="s", group="g").to_dict()
-    for name in ("coverage", "claimed_at", "certified_at"):
+    for name in ("coverage", "claimed_at", "certified_at", "docs", "library"):
         del old[name]
     assert Certificate.from_dict(old).coverage == ()
     assert Batch.kind == "batch"

@@ -2,48 +2,79 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
-import pandas as pd
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
-from edgeloop.validation import parquet
-from edgeloop.validation.times import to_utc
+from edgeloop.validation import lines, parquet
+from edgeloop.validation.judge import write
+from edgeloop.validation.rows import Meaning, Sites, Taken, select
+from edgeloop.validation.table import CsvFile, Shape, WiderError
+from edgeloop.validation.times import Clock
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-
-def rows(*order: int) -> pd.DataFrame:
-    """Rows of two sites, in the order given."""
-    frame = pd.DataFrame(
-        {
-            "site": ["south", "north", "north"],
-            "at": to_utc(pd.Series(["2014-01-01T00:10:00Z", "2014-01-01T00:10:00Z", "2014-01-01T00:00:00Z"]), "UTC"),
-            "wind": [3, 4, 5],
-            "power": [1.5, None, 2.5],
-        }
-    )
-    return frame.iloc[list(order or range(3))]
+MEANING = Meaning(time="at", site="site", zone="UTC", sites=("south", "north"))
+ROWS = [
+    ("south", "2014-01-01T00:10:00Z", "3", "1.5"),
+    ("north", "2014-01-01T00:10:00Z", "4", ""),
+    ("north", "2014-01-01T00:00:00Z", "5", "2.5"),
+]
 
 
-def write(path: Path, frame: pd.DataFrame) -> bytes:
-    """The bytes of the file written."""
-    parquet.write(frame, path, time="at", site="site")
+def convert(path: Path, rows: list[tuple[str, ...]]) -> bytes:
+    """The bytes of the Parquet file that a CSV file of these rows becomes."""
+    source = path.with_suffix(".csv")
+    source.write_text("site,at,wind,power\n" + "".join(",".join(row) + "\n" for row in rows))
+    file = CsvFile(source, Shape(columns=("site", "at"), exact=False))
+    for _ in range(2):
+        clock, sites = Clock("UTC"), Sites(MEANING.sites)
+        try:
+            for chunk in file.chunks(5):
+                clock.add(chunk.table["at"])
+                sites.add(chunk.table["site"])
+            break
+        except WiderError:
+            continue
+    write(file, select((), clock.instants(), sites.numbers(), MEANING, Taken()), MEANING, path)
     return path.read_bytes()
 
 
 def test_the_same_rows_make_the_same_bytes(tmp_path: Path) -> None:
     """Whatever their order and the file's name; other rows make others."""
-    first = write(tmp_path / "a.parquet", rows())
-    assert write(tmp_path / "b.parquet", rows(2, 0, 1)) == first
-    assert write(tmp_path / "c.parquet", rows(0, 1)) != first
+    first = convert(tmp_path / "a.parquet", ROWS)
+    assert convert(tmp_path / "b.parquet", [ROWS[2], ROWS[0], ROWS[1]]) == first
+    assert convert(tmp_path / "c.parquet", ROWS[:2]) != first
 
 
-def test_rows_are_sorted_by_time_and_columns_keep_their_order_and_types(tmp_path: Path) -> None:
+@pytest.mark.parametrize("group", [16, 1000])
+def test_order_and_pieces_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int) -> None:
+    """Sorted, shuffled, or one site behind the other, in pieces of any size, over several row groups or one."""
+    monkeypatch.setattr(parquet, "GROUP_ROWS", group)
+    chance = random.Random(3)
+    rows = [
+        (site, f"2014-01-01T00:{n:02d}:00Z", str(n), str(chance.random())) for n in range(60) for site in MEANING.sites
+    ]
+    first = convert(tmp_path / "a.parquet", rows)
+    for number in range(6):
+        monkeypatch.setattr(lines, "PIECE_BYTES", chance.randint(100, 3000))
+        chance.shuffle(rows)
+        assert convert(tmp_path / f"{number}.parquet", sorted(rows) if number == 5 else rows) == first
+    table = pq.read_table(tmp_path / "5.parquet")
+    assert table["at"].to_pylist() == sorted(table["at"].to_pylist())
+    assert table["site"].to_pylist() == ["north", "south"] * 60
+    assert pq.read_metadata(tmp_path / "5.parquet").num_row_groups == -(-120 // group)
+    assert not list(tmp_path.glob("*.unsorted"))
+
+
+def test_columns_keep_their_order_and_types(tmp_path: Path) -> None:
     """Times are UTC microseconds, whole numbers floats so that every month has one schema."""
-    write(tmp_path / "a.parquet", rows())
+    convert(tmp_path / "a.parquet", ROWS)
     table = pq.read_table(tmp_path / "a.parquet")
     assert [(one.name, str(one.type)) for one in table.schema] == [
         ("site", "string"),
@@ -57,8 +88,23 @@ def test_rows_are_sorted_by_time_and_columns_keep_their_order_and_types(tmp_path
 
 
 def test_no_clock_and_no_machine_is_in_the_file(tmp_path: Path) -> None:
-    """Only the writer's version is; the pandas metadata that changes with libraries is gone."""
-    write(tmp_path / "a.parquet", rows())
+    """Only the writer's version is; the metadata of pandas and Arrow that changes with libraries is gone."""
+    convert(tmp_path / "a.parquet", ROWS)
     metadata = pq.read_metadata(tmp_path / "a.parquet")
     assert metadata.created_by == f"parquet-cpp-arrow version {pa.__version__}"
-    assert b"pandas" not in (metadata.metadata or {})
+    assert not metadata.metadata
+
+
+def test_an_instant_is_taken_once_over_all_files() -> None:
+    """As a dictionary of pairs would have it, over random files: the first row of a site and instant stays."""
+    chance = np.random.default_rng(5)
+    taken, seen = Taken(), set()
+    for _ in range(30):
+        instants = chance.integers(0, 40, size=chance.integers(1, 60))
+        sites = chance.integers(0, 2, size=len(instants)).astype(np.int16)
+        again = []
+        for row, pair in enumerate(zip(sites.tolist(), instants.tolist(), strict=True)):
+            if pair in seen:
+                again.append(row)
+            seen.add(pair)
+        assert taken.repeated(instants, sites).tolist() == again

@@ -7,11 +7,18 @@ import pytest
 from edgeloop.errors import UnreachableError
 from edgeloop.records import Certificate
 from edgeloop.share import Folder
+from edgeloop.store import Store
 
 if TYPE_CHECKING:
     from tests.edgeloop.validation.conftest import Bench
 
+    from edgeloop.records import Record
+
 pytestmark = [pytest.mark.system, pytest.mark.fault]
+
+
+class DiedError(Exception):
+    """Stands for SIGKILL."""
 
 
 @pytest.mark.parametrize("step", ["look", "digest"])
@@ -45,3 +52,26 @@ def test_a_share_that_goes_between_two_files_is_no_share_without_the_second(
     certificate = tiny.certify(batch)
     assert len(certificate.files) == 3
     assert certificate.set_aside == ()
+
+
+def test_a_try_that_died_before_its_certificate_traps_no_later_one(
+    tiny: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything was sent and sealed, the worker died, a file was rewritten: the rest is certified all the same."""
+    for number in range(2):
+        tiny.drop(f"north{number}_2014-01.csv", f"site,at,wind,power\nnorth,2014-01-01T0{number}:00:00Z,5,1.5\n")
+    batch, put = tiny.batch(), Store.put
+
+    def die(self: Store, record: Record) -> Record:
+        if isinstance(record, Certificate):
+            raise DiedError
+        return put(self, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "put", die)
+        with pytest.raises(DiedError):
+            tiny.certify(batch)
+    tiny.drop("north1_2014-01.csv", "site,at,wind,power\nnorth,2014-01-01T01:00:00Z,6,2.5\n")
+    certificate = tiny.certify(batch)
+    assert [one.path for one in certificate.files] == [f"data/{batch.id}/north0_2014-01.parquet"]
+    assert len(certificate.set_aside) == 1

@@ -24,10 +24,14 @@ def suite(*expectations: object) -> str:
 def test_severity_and_budget_have_defaults() -> None:
     """Nothing said means block at the first row; quarantine without a budget has no limit."""
     text = suite(
-        {"type": "expect_x", "kwargs": {"column": "a"}},
-        {"type": "expect_x", "kwargs": {"column": "a"}, "meta": {"severity": "quarantine"}},
-        {"type": "expect_x", "kwargs": {"column": "a"}, "meta": {"severity": "warn"}},
-        {"type": "expect_x", "kwargs": {"column": "a"}, "meta": {"severity": "quarantine", "budget": 0.25}},
+        {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "a"}},
+        {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "a"}, "meta": {"severity": "quarantine"}},
+        {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "a"}, "meta": {"severity": "warn"}},
+        {
+            "type": "expect_column_values_to_not_be_null",
+            "kwargs": {"column": "a"},
+            "meta": {"severity": "quarantine", "budget": 0.25},
+        },
     )
     assert [(one.severity, one.budget) for one in load(text).rules] == [
         (Severity.BLOCK, 0.0),
@@ -56,13 +60,18 @@ def test_columns_of_a_rule_are_told() -> None:
     """One, two or many: the sentence names them all."""
     rules = load(
         suite(
-            {"type": "expect_a", "kwargs": {"column": "x"}},
-            {"type": "expect_b", "kwargs": {"column_A": "x", "column_B": "y"}},
-            {"type": "expect_c", "kwargs": {"column_list": ["x", "y", "z"]}},
-            {"type": "expect_d"},
+            {"type": "expect_column_to_exist", "kwargs": {"column": "x"}},
+            {"type": "expect_column_pair_values_to_be_equal", "kwargs": {"column_A": "x", "column_B": "y"}},
+            {"type": "expect_compound_columns_to_be_unique", "kwargs": {"column_list": ["x", "y", "z"]}},
+            {"type": "expect_table_row_count_to_equal"},
         )
     ).rules
-    assert [str(one) for one in rules] == ["expect_a(x)", "expect_b(x, y)", "expect_c(x, y, z)", "expect_d()"]
+    assert [str(one) for one in rules] == [
+        "expect_column_to_exist(x)",
+        "expect_column_pair_values_to_be_equal(x, y)",
+        "expect_compound_columns_to_be_unique(x, y, z)",
+        "expect_table_row_count_to_equal()",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -70,10 +79,13 @@ def test_columns_of_a_rule_are_told() -> None:
     [
         ("{", "is no suite"),
         ("[]", "is no suite"),
-        (suite("x"), "expectation 1 has no type"),
-        (suite({"type": "e", "meta": {"severity": "fatal"}}), "write one of block, quarantine, warn"),
-        (suite({"type": "e", "meta": {"budget": 15}}), "write a share of rows from 0 to 1"),
-        (suite({"type": "e", "meta": {"budget": True}}), "meta.budget is True"),
+        (suite("x"), "expectation 1: type is missing"),
+        (
+            suite({"type": "expect_column_to_exist", "meta": {"severity": "fatal"}}),
+            "write one of block, quarantine, warn",
+        ),
+        (suite({"type": "expect_column_to_exist", "meta": {"budget": 15}}), "write a share of rows from 0 to 1"),
+        (suite({"type": "expect_column_to_exist", "meta": {"budget": True}}), "meta.budget is True"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_remedy(text: str, what: str) -> None:

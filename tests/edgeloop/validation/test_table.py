@@ -2,15 +2,60 @@
 
 from __future__ import annotations
 
+import io
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 import pytest
 
-from edgeloop.validation.table import BadFileError, Shape, read
+from edgeloop.validation import lines
+from edgeloop.validation.table import BadFileError, CsvFile, Line, Shape, WiderError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 SHAPE = Shape(columns=("site", "at", "power"), exact=True)
 HEADER = "site,at,power\n"
 ROW = "north,2014-01-01T00:00:00Z,1.5\n"
 WHOLE = {len(ROW)}
 """Bytes to cut between two lines: what is left is a whole file, as far as anybody can tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """All of a file: its rows, where each stands, and its torn lines."""
+
+    frame: pd.DataFrame
+    lines: tuple[Line, ...]
+    ragged: tuple[Line, ...]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., Whole]:
+    """Read a file's bytes, by default in chunks larger than it."""
+
+    def read(data: bytes, shape: Shape = SHAPE, rows: int = 1000) -> Whole:
+        path = tmp_path / "file.csv"
+        path.write_bytes(data)
+        file = CsvFile(path, shape)
+        try:
+            frames = [chunk.frame() for chunk in file.chunks(rows)]
+        except WiderError:
+            frames = [chunk.frame() for chunk in file.chunks(rows)]
+        pieces = [piece for piece, _ in file.tables()]
+        return Whole(
+            frame=pd.concat(frames, ignore_index=True),
+            lines=tuple(piece.line(row) for piece in pieces for row in range(len(piece))),
+            ragged=tuple(line for piece in pieces for line in piece.torn),
+        )
+
+    return read
+
+
+Read = "Callable[..., Whole]"
 
 
 @pytest.mark.parametrize(
@@ -34,7 +79,7 @@ WHOLE = {len(ROW)}
         ((HEADER + "a;b\n" * 9 + ROW).encode(), "no CSV: 9 of 10 lines do not have 3 fields (lines 2, 3, 4, 5, 6...)"),
     ],
 )
-def test_a_bad_file_says_what_is_wrong(data: bytes, reason: str) -> None:
+def test_a_bad_file_says_what_is_wrong(read: Read, data: bytes, reason: str) -> None:
     """Each kind of bad file has its reason; none of them shows a value."""
     with pytest.raises(BadFileError) as caught:
         read(data, SHAPE)
@@ -42,14 +87,14 @@ def test_a_bad_file_says_what_is_wrong(data: bytes, reason: str) -> None:
 
 
 @pytest.mark.parametrize("cut", [one for one in range(1, len(HEADER + ROW + ROW)) if one not in WHOLE])
-def test_a_file_cut_anywhere_is_noticed(cut: int) -> None:
+def test_a_file_cut_anywhere_is_noticed(read: Read, cut: int) -> None:
     """However many bytes of a file are there, as long as its last line is not, it is set aside."""
     text = (HEADER + ROW + ROW)[: len(HEADER + ROW + ROW) - cut]
     with pytest.raises(BadFileError):
         read(text.encode(), SHAPE)
 
 
-def test_a_producer_may_leave_the_last_line_open() -> None:
+def test_a_producer_may_leave_the_last_line_open(read: Read) -> None:
     """With final_newline off, such a file is whole; a torn last line is still noticed."""
     lenient = Shape(columns=SHAPE.columns, exact=True, final_newline=False)
     assert len(read((HEADER + ROW.rstrip()).encode(), lenient).frame) == 1
@@ -57,7 +102,7 @@ def test_a_producer_may_leave_the_last_line_open() -> None:
         read((HEADER + ROW + "north,2014").encode(), lenient)
 
 
-def test_rows_know_their_lines() -> None:
+def test_rows_know_their_lines(read: Read) -> None:
     """Line numbers are those an editor shows: the header is 1, blank lines count, quoted line ends too."""
     text = "site,at,power\n\nnorth,a,1\n" + 'north,"b\nc",2\nnorth,d,3\n'
     table = read(text.encode(), SHAPE)
@@ -67,19 +112,19 @@ def test_rows_know_their_lines() -> None:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_line_ends_of_every_system_are_read(end: str) -> None:
+def test_line_ends_of_every_system_are_read(read: Read, end: str) -> None:
     """A file from another system has the same rows."""
     table = read((HEADER + ROW + ROW).replace("\n", end).encode(), SHAPE)
     assert [one.number for one in table.lines] == [2, 3]
     assert list(table.frame["power"]) == [1.5, 1.5]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_column() -> None:
+def test_a_byte_order_mark_is_no_part_of_the_first_column(read: Read) -> None:
     """Windows tools put one at the start."""
     assert list(read(b"\xef\xbb\xbf" + (HEADER + ROW).encode(), SHAPE).frame.columns) == ["site", "at", "power"]
 
 
-def test_a_few_torn_lines_are_told_apart_from_the_rest() -> None:
+def test_a_few_torn_lines_are_told_apart_from_the_rest(read: Read) -> None:
     """One in a hundred is quarantined, not the file."""
     text = HEADER + ROW * 50 + "north,torn\n" + ROW * 50
     table = read(text.encode(), SHAPE)
@@ -88,7 +133,123 @@ def test_a_few_torn_lines_are_told_apart_from_the_rest() -> None:
     assert table.lines[50].number == 53
 
 
-def test_other_columns_are_fine_unless_the_suite_is_exact() -> None:
+def test_other_columns_are_fine_unless_the_suite_is_exact(read: Read) -> None:
     """Only what is missing counts then."""
     loose = Shape(columns=("site", "at"), exact=False)
     assert len(read((HEADER + ROW).encode(), loose).frame) == 1
+
+
+WORDS = (
+    "",
+    "x",
+    "1.5",
+    "7",
+    "-3",
+    "true",
+    "a,b",
+    'say "so"',
+    "two\nlines",
+    "three\r\nlines\n.",
+    "NA",
+    "ü",
+    "2014-01-01",
+)
+
+
+def table_of(seed: int) -> tuple[bytes, list[list[str]], list[int], list[int]]:
+    """A random file: its bytes, its rows, the line each begins on, and the lines that are torn."""
+    chance = random.Random(seed)
+    end = chance.choice(["\n", "\r\n"])
+    words = chance.choice([WORDS, WORDS[:6], ("1", "2", ""), ("1", "2.5")])
+    text, line = end.join(["site,at,power", ""]), 2
+    rows, numbers, torn = [], [], []
+    for _ in range(200):
+        if chance.random() < 0.05:
+            text, line = text + end, line + 1
+        if chance.random() < 0.005:
+            text, line = text + "torn" + end, (torn.append(line) or line + 1)
+        row = ["north", str(line), chance.choice(words)]
+        quoted = [f'"{one.replace(chr(34), chr(34) * 2)}"' if set(one) & set(',"\r\n') else one for one in row]
+        text += ",".join(quoted) + end
+        rows.append(row)
+        numbers.append(line)
+        line += 1 + row[2].count("\n")
+    return text.encode(), rows, numbers, torn
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_chunks_and_pieces_change_nothing(read: Read, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Rows, types, line numbers and texts are those of the file, wherever a piece or a chunk ends."""
+    data, rows, numbers, torn = table_of(seed)
+    whole = read(data)
+    assert [one.number for one in whole.lines] == numbers
+    assert [one.number for one in whole.ragged] == torn
+    assert [str(one) for one in whole.frame["at"]] == [row[1] for row in rows]
+    chance = random.Random(seed)
+    for _ in range(4):
+        monkeypatch.setattr(lines, "PIECE_BYTES", chance.randint(60, 900))
+        cut = read(data, rows=chance.randint(1, 90))
+        pd.testing.assert_frame_equal(cut.frame, whole.frame)
+        assert (cut.lines, cut.ragged) == (whole.lines, whole.ragged)
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        (["1", "2"], "int64"),
+        (["1", ""], "float64"),
+        (["1", "2.5"], "float64"),
+        (["+1", " 2.5", "1e3", "inf"], "float64"),
+        (["1", "9223372036854775808"], "float64"),
+        (["1", "x"], "str"),
+        (["1", "true"], "str"),
+        (["007", "x"], "str"),
+        (["true", "False"], "bool"),
+        (["true", ""], "object"),
+        (["", "NA"], "float64"),
+        (["2014-01-01", "2014-01-02"], "str"),
+        (["12:30", "13:30"], "str"),
+    ],
+)
+def test_a_columns_type_is_that_of_all_its_rows(
+    read: Read, monkeypatch: pytest.MonkeyPatch, values: list[str], dtype: str
+) -> None:
+    """As pandas has it for the file in one piece, also where the value that decides comes last, chunks later."""
+    filler = values[0]
+    column = [filler] * 40 + values
+    data = (HEADER + "".join(f"north,{number},{value}\n" for number, value in enumerate(column))).encode()
+    whole = read(data)
+    assert str(whole.frame["power"].dtype) == dtype
+    monkeypatch.setattr(lines, "PIECE_BYTES", 64)
+    cut = read(data, rows=7)
+    pd.testing.assert_frame_equal(cut.frame, whole.frame)
+    texts: dict[str, Any] = {"keep_default_na": False, "na_values": ["", "NA"]}
+    alone = pd.read_csv(io.BytesIO(data), low_memory=False, **texts)
+    if "9223372036854775808" not in values:  # uint64 there, which nothing else of ours has room for
+        assert str(alone["power"].dtype) == dtype
+
+
+def test_a_value_longer_than_a_piece_is_read(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quoted text that spans several blocks stays one value of one row, and the rows after it keep their lines."""
+    monkeypatch.setattr(lines, "PIECE_BYTES", 50)
+    text = "one\n" * 100
+    table = read((HEADER + ROW + f'north,"{text}",2\n' + ROW).encode())
+    assert table.frame["at"][1] == text
+    assert [one.number for one in table.lines] == [2, 3, 104]
+
+
+def test_a_record_without_an_end_is_refused(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file without line ends is not gathered in memory until there is none left."""
+    monkeypatch.setattr(lines, "PIECE_BYTES", 64)
+    monkeypatch.setattr(lines, "LONGEST_RECORD", 1024)
+    with pytest.raises(BadFileError, match="a record is longer than"):
+        read((HEADER + ROW + "x" * 4000 + "\n").encode())
+
+
+def test_what_does_not_fit_a_type_is_not_quoted(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error of a value that widens its column would hold the value; nothing of it is in the context either."""
+    monkeypatch.setattr(lines, "PIECE_BYTES", 64)
+    with pytest.raises(BadFileError) as caught:
+        read((HEADER + "a;b\n" * 20 + ROW * 20 + "north,secret,x\n" * 20 + "a;b\n" * 20).encode())
+    assert "secret" not in str(caught.value)
+    assert caught.value.__context__ is None or "secret" not in str(caught.value.__context__)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from edgeloop.validation.times import coverage, to_utc
+from edgeloop.validation.times import Clock, coverage, to_utc
 
 
 def utc(*texts: Any, zone: str = "UTC") -> list[str | None]:
@@ -62,13 +65,31 @@ def test_a_lone_time_of_that_hour_is_no_instant() -> None:
     assert utc("2014-03-30T02:10:00", "2014-03-30T03:10:00", zone="Europe/Paris") == [None, "2014-03-30T01:10:00+00:00"]
 
 
+def test_chunks_change_no_instant() -> None:
+    """Both hours of a clock set back, some with offsets, some no times: wherever chunks begin, the same instants."""
+    texts = [f"2014-10-26T0{hour}:{minute}0:00" for hour in (1, 2, 2, 3) for minute in range(6)]
+    texts[3], texts[20] = "2014-10-26T01:30:00+02:00", "soon"
+    chance = random.Random(7)
+    whole = Clock("Europe/Paris")
+    whole.add(pa.array(texts))
+    expected = whole.instants().tolist()
+    assert len(set(expected)) == 24
+    for _ in range(20):
+        clock, at = Clock("Europe/Paris"), 0
+        while at < len(texts):
+            size = chance.randint(1, 9)
+            clock.add(pa.array(texts[at : at + size]))
+            at += size
+        assert clock.instants().tolist() == expected
+
+
 def test_rows_are_counted_by_utc_day_and_site() -> None:
     """A row at 00:30+01:00 belongs to the day before."""
-    times = to_utc(
-        pd.Series(["2014-01-02T00:30:00+01:00", "2014-01-02T01:30:00+01:00", "2014-01-02T02:30:00+01:00"]), "UTC"
-    )
-    assert coverage(times, pd.Series(["a", "a", "b"])) == {
-        ("2014-01-01", "a"): 1,
-        ("2014-01-02", "a"): 1,
-        ("2014-01-02", "b"): 1,
+    times = ["2014-01-02T00:30:00+01:00", "2014-01-02T01:30:00+01:00", "2014-01-02T02:30:00+01:00"]
+    clock = Clock("UTC")
+    clock.add(pa.array(times))
+    assert coverage(clock.instants(), np.array([0, 0, 1], dtype=np.int16)) == {
+        ("2014-01-01", 0): 1,
+        ("2014-01-02", 0): 1,
+        ("2014-01-02", 1): 1,
     }

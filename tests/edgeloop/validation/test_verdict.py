@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 
 from edgeloop.validation.blocked import blocked
@@ -15,7 +17,7 @@ def outcome(
 ) -> Outcome:
     """The outcome of a rule on 100 rows, of which the first `failing` fail."""
     rule = Rule(expectation="expect_x", columns=("a",), severity=severity, budget=budget, reason="why")
-    return Outcome(rule=rule, success=success, failing=tuple(range(failing)), total=100, **more)
+    return Outcome(rule=rule, success=success, failing=array("q", range(failing)), total=100, **more)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,11 @@ def outcome(
 def test_severity_and_budget_decide(one: Outcome, faults: int, breaches: int, warnings: int) -> None:
     """Rows within the budget are set aside; above it, or for a whole table, the batch stops; warn never does."""
     verdict = judge("a.csv", [one])
-    assert (len(verdict.faults), len(verdict.breaches), len(verdict.warnings)) == (faults, breaches, warnings)
+    assert (sum(len(fault.rows) for fault in verdict.faults), len(verdict.breaches), len(verdict.warnings)) == (
+        faults,
+        breaches,
+        warnings,
+    )
 
 
 def test_sentences_name_file_expectation_counts_budget_and_reason() -> None:
@@ -47,7 +53,7 @@ def test_sentences_name_file_expectation_counts_budget_and_reason() -> None:
         "a.csv: expect_x(a): 16 of 100 rows, budget 15.00% (why)",
         "a.csv: expect_x(a): not met (why)",
     )
-    assert verdict.faults[0] == Fault(row=0, expectation="expect_x", column="a")
+    assert verdict.faults[0] == Fault(rows=array("q", range(16)), expectation="expect_x", columns=("a",))
 
 
 def test_a_blocked_batch_says_counts_reasons_place_and_command() -> None:
@@ -59,6 +65,7 @@ def test_a_blocked_batch_says_counts_reasons_place_and_command() -> None:
         set_aside=("x.csv: empty", "y.csv: no CSV", "z.csv: half-written"),
         quarantined=17,
         quarantine="wind-power/quarantine/abc/ (connection edgeloop_private)",
+        docs="wind-power/docs/abc/0123.html (connection edgeloop_private)",
         rerun="airflow dags clear wind_power_ingest --partition-key '2014-01@abc' --only-failed -y",
     )
     lines = str(error).splitlines()
@@ -71,12 +78,13 @@ def test_a_blocked_batch_says_counts_reasons_place_and_command() -> None:
         "  and 2 more",
     ]
     assert "wind-power/quarantine/abc/ (connection edgeloop_private)" in lines[12]
+    assert "wind-power/docs/abc/0123.html (connection edgeloop_private)" in lines[12]
     assert lines[13].endswith("airflow dags clear wind_power_ingest --partition-key '2014-01@abc' --only-failed -y")
 
 
 def test_a_batch_with_nothing_left_says_so() -> None:
     """No expectation was broken when no file could be read."""
     error = blocked(
-        batch="k", files=1, breaches=(), set_aside=("x.csv: empty",), quarantined=0, quarantine="", rerun=""
+        batch="k", files=1, breaches=(), set_aside=("x.csv: empty",), quarantined=0, quarantine="", docs="", rerun=""
     )
     assert str(error).startswith("Batch k is blocked: nothing left to certify; 1 files")
