@@ -17,7 +17,7 @@ from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.errors import ConflictError, IntegrityError, NotFoundError
-from edgeloop.records import FileRef, canonical_json
+from edgeloop.records import FileRef, canonical_json, sha256_hex
 from edgeloop.transfer.crew import work_through
 from edgeloop.transfer.plan import Terms, plan
 from edgeloop.transfer.progress import Meter
@@ -96,7 +96,8 @@ def upload_all(
 def seal(container: Target, batch: str, sent: Sequence[Transferred]) -> str:
     """Write the manifest of files that were uploaded one by one, each of them proven; returns the manifest's blob.
 
-    Raises ``ConflictError`` if it is there with other files, ``IntegrityError`` if one of them was not read back.
+    If it is there with other files, 12 digits of these files' digest are added to its name. Raises ``IntegrityError``
+    if one of them was not read back.
     """
     if unproven := [one.file.path for one in sent if not one.proof]:
         raise IntegrityError(
@@ -104,7 +105,14 @@ def seal(container: Target, batch: str, sent: Sequence[Transferred]) -> str:
             left="every blob",
             next="Upload it with upload or Courier.upload.",
         )
-    _write(container, batch, [_entry(one) for one in sent], None)
+    entries = [_entry(one) for one in sent]
+    try:
+        _write(container, batch, entries, None)
+    except ConflictError:
+        # A try that died after its manifest may have sealed a file that changed since: that must trap no later try.
+        contents = sorted([one.file.path, one.file.sha256] for one in sent)
+        batch = f"{batch}-{sha256_hex(canonical_json(contents))[:12]}"
+        _write(container, batch, entries, None)
     return manifest_name(batch)
 
 
