@@ -17,7 +17,9 @@ def environment(site: Site) -> dict[str, str]:
         "edgeloop_cloud": _blob(site.blob.cloud.connection_string),
         "edgeloop_vm": _ssh(site.vm),
         "edgeloop_registry": {
-            "conn_type": "edgeloop_registry", "host": site.registry.host, "extra": {"insecure": True},
+            "conn_type": "edgeloop_registry",
+            "host": site.registry.host,
+            "extra": {"insecure": True},
         },
         "edgeloop_builder": {"conn_type": "edgeloop_docker", "host": site.builder.docker},
     }

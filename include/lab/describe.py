@@ -27,11 +27,16 @@ def describe(layout: Layout, secrets: Secrets, images: sites.Images) -> sites.Si
         state=layout.state,
         cache=layout.cache,
         share=sites.Share(
-            path=layout.state / "share", host="127.0.0.1", port=layout.ports.smb, share=SHARE, user=HISTORIAN,
+            path=layout.state / "share",
+            host="127.0.0.1",
+            port=layout.ports.smb,
+            share=SHARE,
+            user=HISTORIAN,
             password=secrets.share_password,
         ),
         blob=sites.Blob(
-            private=account(PRIVATE, secrets.private_key, url), cloud=account(CLOUD, secrets.cloud_key, url),
+            private=account(PRIVATE, secrets.private_key, url),
+            cloud=account(CLOUD, secrets.cloud_key, url),
         ),
         vm=sites.Host(**_login(layout, VM)),
         devices=tuple(

@@ -119,7 +119,10 @@ class Machine:
 
     def _power_on(self) -> None:
         processes.spawn(
-            self._layout, self.name, machine_command(self._layout, self.name), stop_signal=signal.SIGKILL,
+            self._layout,
+            self.name,
+            machine_command(self._layout, self.name),
+            stop_signal=signal.SIGKILL,
             env={"PATH": tools.PATH},
         )
         if not processes.wait(self._booted, _BOOT_S):

@@ -37,7 +37,11 @@ _WOULD_DO = [
 
 
 def up(
-    name: str, *, state: Path | None = None, parts: Collection[str] | None = None, progress: Progress | None = None,
+    name: str,
+    *,
+    state: Path | None = None,
+    parts: Collection[str] | None = None,
+    progress: Progress | None = None,
 ) -> sites.Site:
     """Start the site, or find it healthy; see lab.up."""
     tell = progress or Silent()

@@ -82,7 +82,10 @@ class PostgresServer:
         import psycopg2
 
         return psycopg2.connect(
-            host=str(folder(self._layout)), user="postgres", dbname=database, connect_timeout=_CONNECT_S,
+            host=str(folder(self._layout)),
+            user="postgres",
+            dbname=database,
+            connect_timeout=_CONNECT_S,
         )
 
     def _answers(self, database: str) -> bool:

@@ -39,8 +39,13 @@ def parse_stat(text: str) -> Stat:
     rest = tail.split()
     pid, _, name = head.partition(" (")
     return Stat(
-        pid=int(pid), name=name, state=rest[0], kernel=bool(int(rest[6]) & _PF_KTHREAD), parent=int(rest[1]),
-        session=int(rest[3]), start=int(rest[19]),
+        pid=int(pid),
+        name=name,
+        state=rest[0],
+        kernel=bool(int(rest[6]) & _PF_KTHREAD),
+        parent=int(rest[1]),
+        session=int(rest[3]),
+        start=int(rest[19]),
     )
 
 

@@ -100,16 +100,27 @@ def spawn(
     try:
         with log.open("ab") as out:
             child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment,
-                cwd=cwd or home.state, user=user, start_new_session=True,
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=environment,
+                cwd=cwd or home.state,
+                user=user,
+                start_new_session=True,
             )
     except FileNotFoundError as error:
         what = f"cannot start {name}: {error.filename} does not exist"
         raise MissingToolError(what, left="nothing was started", next="python -m lab install") from error
     found_stat = proc.stat(child.pid)
     process = Process(
-        name=name, pid=child.pid, start=found_stat.start if found_stat else 0, boot=proc.boot(), argv=command,
-        log=str(log), stop_signal=stop_signal.name,
+        name=name,
+        pid=child.pid,
+        start=found_stat.start if found_stat else 0,
+        boot=proc.boot(),
+        argv=command,
+        log=str(log),
+        stop_signal=stop_signal.name,
     )
     _children[child.pid] = child
     _write(run / f"{name}.json", process)

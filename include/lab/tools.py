@@ -26,7 +26,11 @@ def path(program: str) -> str:
 
 
 def run(
-    argv: Sequence[str], *, given: str | None = None, deadline: float = 60.0, env: Mapping[str, str] | None = None,
+    argv: Sequence[str],
+    *,
+    given: str | None = None,
+    deadline: float = 60.0,
+    env: Mapping[str, str] | None = None,
 ) -> str:
     """Run `argv` to its end and return what it printed; `given` goes to its standard input.
 
@@ -36,7 +40,13 @@ def run(
     environment = os.environ | {"PATH": PATH} | dict(env or {})
     try:
         done = subprocess.run(
-            command, input=given, capture_output=True, text=True, timeout=deadline, check=False, env=environment,
+            command,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=deadline,
+            check=False,
+            env=environment,
             stdin=subprocess.DEVNULL if given is None else None,
         )
     except subprocess.TimeoutExpired as error:

@@ -59,7 +59,9 @@ def test_only_the_sites_own_network_is_removed() -> None:
 
 def test_sshd() -> None:
     """Keys only, one user, the host's own engine, and a file of authorised keys per site."""
-    assert host_commands.sshd_config(SITE, "vm", "trainer") == """Port 22
+    assert (
+        host_commands.sshd_config(SITE, "vm", "trainer")
+        == """Port 22
 ListenAddress 10.77.0.10
 HostKey /s/keys/host_vm_ed25519
 AuthorizedKeysFile /s/hosts/vm/authorized_keys
@@ -78,6 +80,7 @@ ClientAliveInterval 15
 LogLevel VERBOSE
 SetEnv DOCKER_HOST=unix:///s/hosts/vm/docker.sock
 """
+    )
     assert host_commands.sshd_command(SITE, "vm") == [
         "/usr/sbin/sshd", "-D", "-f", "/s/hosts/vm/sshd_config", "-E", "/s/hosts/vm/sshd.log",
     ]  # fmt: skip

@@ -106,7 +106,11 @@ def test_the_command_line_refuses_without_root() -> None:
         "sys.exit(cli.main(['up', '--site', 'scratch']))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60,
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
         env=os.environ | {"PYTHONPATH": str(include)},
     )
     assert done.returncode == 1

@@ -156,7 +156,13 @@ def test_the_name_of_a_process_cannot_confuse_its_stat(name: str) -> None:
     """The command stands in parentheses and may hold blanks and parentheses itself."""
     rest = "S 1 42 43 0 -1 0 0 0 0 0 1 2 0 0 20 0 1 0 98765 0 0"
     assert proc.parse_stat(f"42 ({name}) {rest}") == proc.Stat(
-        pid=42, name=name, state="S", kernel=False, parent=1, session=43, start=98765,
+        pid=42,
+        name=name,
+        state="S",
+        kernel=False,
+        parent=1,
+        session=43,
+        start=98765,
     )
 
 
