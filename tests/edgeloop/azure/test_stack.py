@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.edgeloop.azure.hub import KEY, Hub
+from tests.edgeloop.azure.hub import KEY, Hub, certificates
 from tests.edgeloop.transfer.link import link_to, through
 
 from edgeloop.azure import account
@@ -59,6 +59,11 @@ def test_a_ca_of_ones_own_is_refused_without_its_file_and_taken_with_it(hub: Hub
     assert upload(trusted, "big", path, terms=SLOW).proof == "full"
     with pytest.raises(ConfigurationError, match="signed by no CA"):
         fields(hub).account("stack_hub").container("certs").fetch("big", 0, 1)
+    other = fields(hub, connection_verify=str(certificates(tmp_path)[0])).account("stack_hub").container("certs")
+    with pytest.raises(ConfigurationError, match="signed by no CA"):
+        other.put_new("y", b"1")
+    with pytest.raises(ConfigurationError, match="signed by no CA"):
+        other.fetch("big", 0, 1)
     with pytest.raises(ConfigurationError, match=r"names /nowhere/ca\.pem"):
         fields(hub, connection_verify="/nowhere/ca.pem").account().container("certs")
 
