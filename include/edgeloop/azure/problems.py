@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -27,6 +28,8 @@ BUSY = (429, 500, 502, 503, 504)
 NOT_FOUND, EXISTS, CHANGED = 404, 409, 412
 CORRUPTED = "Md5Mismatch"
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+QUERY = re.compile(r"\?[^\s'\")]+")
+"""What follows a URL's question mark: with a SAS it is the signature, and libraries quote the URL that failed."""
 
 
 def not_found(account: BlobAccount, blob: str) -> NotFoundError:
@@ -53,7 +56,7 @@ def silent(account: BlobAccount, cause: Exception) -> EdgeloopError:
             '{"connection_verify": "<path on the workers>.pem"}.',
         )
     return UnreachableError(
-        f"The storage account behind connection {account.connection!r} did not answer: {cause}",
+        f"The storage account behind connection {account.connection!r} did not answer: {QUERY.sub('?...', str(cause))}",
         left="everything already stored",
         next=f"Check the endpoint in `airflow connections get {account.connection}`, then clear the task.",
     )
@@ -115,7 +118,7 @@ def translated(account: BlobAccount, blob: str) -> Iterator[None]:
     except (exceptions.ResourceExistsError, exceptions.ResourceModifiedError) as error:
         raise taken(blob) from error
     except (exceptions.ServiceRequestError, exceptions.ServiceResponseError) as error:
-        raise silent(account, error) from error
+        raise silent(account, error) from None  # the chain would be logged, with the URL
     except exceptions.HttpResponseError as error:
         status = error.status_code or 0
         if status in REDIRECTS:

@@ -125,7 +125,7 @@ class Wire:
                 reply = self._manager.urlopen(method, full, body=body, headers=signed, redirect=False, retries=False)
             except HTTPError as error:
                 if pause is None or isinstance(error, SSLError):
-                    raise problems.silent(self._account, error) from error
+                    raise problems.silent(self._account, error) from None  # it may quote a SAS
             else:
                 if pause is None or not _again(reply):
                     return reply

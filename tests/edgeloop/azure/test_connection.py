@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import pytest
+from azure.core.exceptions import ServiceRequestError
 
 from edgeloop.azure.connection import Fields
 from edgeloop.azure.features import AZURE, STACK, TIB, check_name, check_size, features_of, refuse_newer
-from edgeloop.errors import ConfigurationError
+from edgeloop.azure.problems import translated
+from edgeloop.errors import ConfigurationError, UnreachableError
 
 KEY = "c2VjcmV0LWtleS1vZi10aGUtYWNjb3VudA=="
 STRING = f"DefaultEndpointsProtocol=https;AccountName=hub;AccountKey={KEY};BlobEndpoint=https://hub.blob.site.example;"
@@ -129,3 +132,13 @@ def test_limits_of_name_and_size_are_told() -> None:
     with pytest.raises(ConfigurationError, match="a blob of Azure Stack has"):
         check_size(STACK, "a", int(4.75 * TIB) + 1)
     check_size(AZURE, "a", int(4.75 * TIB) + 1)
+
+
+def test_a_dead_endpoint_is_told_without_the_sas() -> None:
+    """Libraries quote the URL that failed; what follows its question mark is left out, and so is their own error."""
+    quoted = "Max retries exceeded with url: /abc/x?comp=block&sv=2019-02-02&sig=0ur%2Bsignature (Caused by OSError(9))"
+    with pytest.raises(UnreachableError) as caught, translated(opened(host="hub", login="a", password=KEY), "x"):
+        raise ServiceRequestError(quoted)
+    told = "".join(traceback.format_exception(caught.value))
+    assert "url: /abc/x?... (Caused by OSError(9))" in told
+    assert "signature" not in told
