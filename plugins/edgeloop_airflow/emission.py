@@ -1,8 +1,10 @@
-"""Whether an earlier task delivered the partition keys it had the right to emit, asked of Airflow itself."""
+"""Whether partition keys were delivered, and whether anybody would take them now, asked of Airflow itself."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowRuntimeError
 
 from edgeloop.share import Fate
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 SEPARATOR = "/"
 OVER = frozenset({"failed", "upstream_failed", "removed", "skipped"})
+NOT_FOUND = 404
 
 
 def holder(context: Context) -> str:
@@ -35,3 +38,14 @@ def fate_of(context: Context) -> Callable[[str], Fate]:
         return Fate.GONE if state is None or state in OVER else Fate.ALIVE
 
     return ask
+
+
+def listens(context: Context, dag: str) -> bool:
+    """Whether a DAG takes events now. Airflow drops those of a DAG that is paused or not there, and nothing tells."""
+    ti: Any = context["ti"]
+    try:
+        return not ti.get_dag(dag).is_paused
+    except AirflowRuntimeError as error:
+        if (error.error.detail or {}).get("status_code") == NOT_FOUND:
+            return False
+        raise

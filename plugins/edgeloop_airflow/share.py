@@ -17,8 +17,9 @@ from edgeloop.share import Claim, Claims, broken
 from edgeloop.share.cursor import full_sweep_is_due, recent, scope_of_sweep
 from edgeloop.share.watch import Watch, policy_of
 from edgeloop_airflow import hooks
+from edgeloop_airflow.assets import dag_id
 from edgeloop_airflow.discreet import discreet
-from edgeloop_airflow.emission import fate_of, holder
+from edgeloop_airflow.emission import fate_of, holder, listens
 from edgeloop_airflow.sources import source_of, source_of_async
 
 if TYPE_CHECKING:
@@ -77,6 +78,13 @@ class ClaimBatchesOperator(BaseOperator):
         if not intake.emit:
             raise AirflowSkipException(
                 f"Nothing is due: {intake.files} complete files are claimed, {intake.unsettled} are not complete."
+            )
+        ingest = dag_id(self.pipeline, "ingest")
+        if not listens(context, ingest):
+            # Skipped, this run's rights pass on: the first sweep that finds the DAG listening announces all of them.
+            raise AirflowSkipException(
+                f"{len(intake.emit)} batches are claimed and wait: {ingest} is paused or not loaded, and Airflow would "
+                f"drop what it is told. Unpause it (`airflow dags unpause {ingest} -y`); the next sweep announces them."
             )
         for outlet in self.outlets:
             context["outlet_events"][outlet].add_partitions([batch.key for batch in intake.emit])

@@ -27,6 +27,8 @@ class Floor:
     share: Path
     states: dict[tuple[str, str, str], str | None] = field(default_factory=dict)
     """What Airflow would say of (dag, task, run)."""
+    paused: set[str] = field(default_factory=set)
+    """DAGs that Airflow would say are paused."""
 
     def desk(self) -> Desk:
         """The pipeline's desk, through its connections."""
@@ -63,7 +65,13 @@ class Floor:
             return {one: {task_ids[0]: state} for one, state in known.items()}
 
         return {
-            "ti": SimpleNamespace(dag_id=dag, task_id=task, run_id=run, get_task_states=states),
+            "ti": SimpleNamespace(
+                dag_id=dag,
+                task_id=task,
+                run_id=run,
+                get_task_states=states,
+                get_dag=lambda name: SimpleNamespace(is_paused=name in self.paused),
+            ),
             "dag_run": SimpleNamespace(partition_key=key),
             "outlet_events": OutletEventAccessors(),
         }

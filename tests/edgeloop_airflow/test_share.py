@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError, AirflowSkipException, ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse
 
 from edgeloop import catalog
 from edgeloop.azure.blob import BlobAccount, BlobContainer
@@ -20,7 +21,7 @@ from edgeloop.records import Batch, Certificate, sha256_hex
 from edgeloop.share import Folder, broken
 from edgeloop.share.journal import Journal
 from edgeloop_airflow.assets import Assets
-from edgeloop_airflow.emission import fate_of, holder
+from edgeloop_airflow.emission import fate_of, holder, listens
 from edgeloop_airflow.share import ArrivalTrigger, BrokenDeliveryError, CheckDeliveriesOperator, ClaimBatchesOperator
 
 if TYPE_CHECKING:
@@ -80,6 +81,35 @@ def test_a_run_that_may_yet_deliver_is_trusted(floor: Floor, state: str) -> None
     floor.states["tiny_power_intake", "claim", "run-1"] = state
     with pytest.raises(AirflowSkipException):
         claim(floor, "run-2")
+
+
+def test_nothing_is_announced_to_a_paused_dag(floor: Floor, emitted: Any) -> None:
+    """Airflow would drop it: the batches are claimed and wait, and the first run that is heard announces them."""
+    floor.month("north", "2014-01")
+    floor.paused.add("tiny_power_ingest")
+    with pytest.raises(AirflowSkipException, match="1 batches are claimed and wait: tiny_power_ingest is paused"):
+        claim(floor)
+    floor.states["tiny_power_intake", "claim", "run-1"] = "skipped"
+    floor.paused.clear()
+    ids, context = claim(floor, "run-2")
+    assert emitted(context, BATCH) == [floor.desk().store.get(Batch, one).key for one in ids]
+    assert len(ids) == 1
+
+
+@pytest.mark.parametrize(("status", "told"), [(404, True), (500, False)])
+def test_a_dag_that_is_not_loaded_listens_to_nobody(floor: Floor, status: int, told: bool) -> None:
+    """Its events would be dropped too; an Airflow in trouble is no answer, and the task is tried again."""
+    context = floor.context()
+
+    def missing(_: str) -> None:
+        raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": status}))
+
+    context["ti"].get_dag = missing
+    if told:
+        assert listens(context, "tiny_power_ingest") is False
+    else:
+        with pytest.raises(AirflowRuntimeError):
+            listens(context, "tiny_power_ingest")
 
 
 def test_a_holder_is_found_by_the_name_it_was_stored_under(floor: Floor) -> None:

@@ -160,6 +160,8 @@ def widened(table: pa.Table, columns: Columns) -> pa.Table:
     """The table with every column in its file's type; raises nothing for tables that :func:`parse` made."""
     import pyarrow as pa
 
+    if all(one.type == _stored(columns[one.name].type) for one in table.schema):
+        return table
     fields = [pa.field(one.name, _stored(columns[one.name].type)) for one in table.schema]
     return table.cast(pa.schema(fields), safe=False)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from edgeloop.errors import EdgeloopError
@@ -38,33 +40,48 @@ class Line:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Piece:
     """Whole records of a file.
 
     Args:
         data: The records with as many fields as the header, each ended by a line feed.
-        starts: Where each begins in ``data``, and its end; one more than there are records.
-        numbers: The line each begins on.
+        rows: How many there are.
+        numbers: The line each begins on, or that of the first where every line is a record.
+        lengths: The bytes of each; None where each is a line.
         torn: The records with another number of fields.
         quoted: Whether values may hold line ends.
-        end: Bytes of the file read so far.
     """
 
     data: bytes
-    starts: npt.NDArray[np.int64]
-    numbers: npt.NDArray[np.int64]
-    torn: tuple[Line, ...]
-    quoted: bool
-    end: int
+    rows: int
+    numbers: npt.NDArray[np.int64] | int
+    lengths: npt.NDArray[np.int64] | None = None
+    torn: tuple[Line, ...] = ()
+    quoted: bool = False
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return self.rows
+
+    @property
+    def even(self) -> bool:
+        """Whether every line of it is a record without quotes."""
+        return isinstance(self.numbers, int)
+
+    @cached_property
+    def _ends(self) -> npt.NDArray[np.int64]:
+        import numpy as np
+
+        if self.lengths is not None:
+            return np.cumsum(self.lengths)
+        return np.flatnonzero(np.frombuffer(self.data, dtype=np.uint8) == NEWLINE) + 1
 
     def line(self, row: int) -> Line:
         """One record, as it stands in the file."""
-        text = self.data[self.starts[row] : self.starts[row + 1]].decode().rstrip("\r\n")
-        return Line(number=int(self.numbers[row]), text=text)
+        begin = int(self._ends[row - 1]) if row else 0
+        text = self.data[begin : int(self._ends[row])].decode().rstrip("\r\n")
+        number = self.numbers + row if isinstance(self.numbers, int) else int(self.numbers[row])
+        return Line(number=number, text=text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +131,26 @@ def _header(text: str, offset: int) -> Header:
     raise BadFileError("empty: there is nothing in it but blank lines")
 
 
+def even_pieces(path: Path, header: Header) -> Iterator[Piece]:
+    """What :func:`pieces` gives of a file known to have even pieces only: no line is looked into again."""
+    at, number = header.offset, header.line
+    with path.open("rb", buffering=0) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        while at < size:
+            length = PIECE_BYTES
+            raw = os.pread(stream.fileno(), length, at)
+            while at + len(raw) < size and not _cut(raw):
+                length *= 2
+                raw = os.pread(stream.fileno(), length, at)
+            if at + len(raw) < size:
+                raw = raw[: _cut(raw)]
+            at += len(raw)
+            data = _line_feeds(raw)
+            rows = data.count(b"\n")
+            yield Piece(data=data, rows=rows, numbers=number)
+            number += rows
+
+
 def pieces(path: Path, header: Header) -> Iterator[Piece]:
     """The records after the header, a few MiB at a time.
 
@@ -129,12 +166,13 @@ def pieces(path: Path, header: Header) -> Iterator[Piece]:
             if not block:
                 return
             raw = block if ended else block[: _cut(block)]
-            text_at = done
             if b'"' in raw:
-                piece, used = _quoted(raw, fields, number, text_at, last=ended)
+                piece, used = _quoted(raw, fields, number, done, last=ended)
+                number += _line_ends(raw[:used])
             else:
-                piece, used = _plain(raw, fields, number, text_at), len(raw)
-            number += _line_ends(raw[:used])
+                piece, lines = _plain(raw, fields, number, done)
+                used = len(raw)
+                number += lines
             done += used
             rest = block[used:]
             if len(piece) or piece.torn:
@@ -176,31 +214,40 @@ def _text(raw: bytes, offset: int) -> str:
         raise BadFileError(f"no CSV: byte {offset + error.start} is no UTF-8") from None
 
 
-def _plain(raw: bytes, fields: int, number: int, offset: int) -> Piece:
+def _line_feeds(raw: bytes) -> bytes:
+    """The same lines, each ended by a line feed."""
+    if b"\r" in raw:
+        raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return raw if raw.endswith(b"\n") else raw + b"\n"
+
+
+def _plain(raw: bytes, fields: int, number: int, offset: int) -> tuple[Piece, int]:
+    """The records of a block without quotes, and how many lines it has."""
     import numpy as np
 
     if b"\x00" in raw or not raw.isascii():
         _text(raw, offset)
-    end = offset + len(raw)
-    if b"\r" in raw:
-        raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    if not raw.endswith(b"\n"):
-        raw += b"\n"
+    raw = _line_feeds(raw)
     array = np.frombuffer(raw, dtype=np.uint8)
     edges = np.concatenate([np.zeros(1, dtype=np.int64), np.flatnonzero(array == NEWLINE) + 1])
     commas = np.add.reduceat(array == COMMA, edges[:-1], dtype=np.int64)
-    filled = np.diff(edges) > 1
+    lengths = np.diff(edges)
+    filled = lengths > 1
     good = (commas == fields - 1) & filled
-    numbers = number + np.arange(len(good), dtype=np.int64)
     if good.all():
-        return Piece(data=raw, starts=edges, numbers=numbers, torn=(), quoted=False, end=end)
+        return Piece(data=raw, rows=len(good), numbers=number), len(good)
     torn = tuple(
         Line(number=number + int(row), text=raw[edges[row] : edges[row + 1] - 1].decode())
         for row in np.flatnonzero(filled & ~good)
     )
-    data = array[np.repeat(good, np.diff(edges))].tobytes()
-    starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.diff(edges)[good])])
-    return Piece(data=data, starts=starts, numbers=numbers[good], torn=torn, quoted=False, end=end)
+    piece = Piece(
+        data=array[np.repeat(good, lengths)].tobytes(),
+        rows=int(good.sum()),
+        numbers=number + np.flatnonzero(good),
+        lengths=lengths[good],
+        torn=torn,
+    )
+    return piece, len(good)
 
 
 def _quoted(raw: bytes, fields: int, number: int, offset: int, *, last: bool) -> tuple[Piece, int]:
@@ -227,14 +274,13 @@ def _quoted(raw: bytes, fields: int, number: int, offset: int, *, last: bool) ->
     except csv.Error as error:
         if last or "unexpected end of data" not in str(error):
             raise _no_csv(error) from None
-    starts = np.concatenate([[0], np.cumsum([len(one) for one in good], dtype=np.int64)]).astype(np.int64)
     piece = Piece(
         data=b"".join(good),
-        starts=starts,
+        rows=len(good),
         numbers=np.array(numbers, dtype=np.int64),
+        lengths=np.array([len(one) for one in good], dtype=np.int64),
         torn=tuple(torn),
         quoted=True,
-        end=offset + used,
     )
     return piece, used
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
     from pathlib import Path
 
     import numpy as np
@@ -38,7 +40,7 @@ def schema(columns: Columns, time: str) -> pa.Schema:
 
 
 class Writer:
-    """A Parquet file in the making, row group by row group, so that memory is bounded by one of them.
+    """A Parquet file in the making, row group by row group: one is gathered while a thread encodes the one before.
 
     Rows that come in another order than they are stored in are first written as they come beside ``path``, and then
     gathered from there: the disk needs room for them once more.
@@ -67,13 +69,16 @@ class Writer:
         )
         self._held: list[pa.Table] = []
         self._rows = 0
+        self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="edgeloop-parquet")
+        self._encoded: Future[None] | None = None
         self._spill = path.with_suffix(".unsorted")
         self._stream = None if order is None else pa.ipc.new_file(str(self._spill), schema)
         self._starts = [0]
 
     def add(self, table: pa.Table) -> None:
         """Write the next rows; their columns are those of the schema."""
-        table = table.cast(self._schema, safe=False)
+        if table.schema != self._schema:
+            table = table.cast(self._schema, safe=False)
         if self._stream is None:
             self._store(table)
             return
@@ -82,29 +87,42 @@ class Writer:
             self._starts.append(self._starts[-1] + len(batch))
 
     def _store(self, table: pa.Table) -> None:
+        while self._rows + len(table) >= GROUP_ROWS:
+            part = table.slice(0, GROUP_ROWS - self._rows)
+            table = table.slice(len(part))
+            self._held.append(part)
+            self._encode()
+        if len(table):
+            self._held.append(table)
+            self._rows += len(table)
+
+    def _encode(self) -> None:
+        """Hand the held rows over as a row group, once the one before is written."""
+        held, self._held, self._rows = self._held, [], 0
+        if self._encoded is not None:
+            self._encoded.result()
+        self._encoded = self._encoder.submit(self._group, held)
+
+    def _group(self, held: list[pa.Table]) -> None:
         import pyarrow as pa
 
-        self._held.append(table)
-        self._rows += len(table)
-        while self._rows >= GROUP_ROWS:
-            whole = pa.concat_tables(self._held)
-            # One chunk: pages would otherwise end where chunks do, and the bytes with them.
-            self._file.write_table(whole.slice(0, GROUP_ROWS).combine_chunks(), row_group_size=GROUP_ROWS)
-            self._rows -= GROUP_ROWS
-            self._held = [whole.slice(GROUP_ROWS)]
+        # One chunk: pages would otherwise end where chunks do, and the bytes with them.
+        whole = pa.concat_tables(held).combine_chunks()
+        held.clear()
+        self._file.write_table(whole, row_group_size=GROUP_ROWS)
 
     def close(self) -> None:
         """Finish the file."""
-        import pyarrow as pa
-
         if self._stream is not None:
             self._stream.close()
             for table in self._gathered():
                 self._store(table)
             self._spill.unlink()
         if self._rows:
-            self._file.write_table(pa.concat_tables(self._held).combine_chunks(), row_group_size=GROUP_ROWS)
-        self._held = []
+            self._encode()
+        if self._encoded is not None:
+            self._encoded.result()
+        self._encoder.shutdown()
         self._file.close()
 
     def _gathered(self) -> Iterator[pa.Table]:

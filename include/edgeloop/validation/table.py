@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.validation.columns import Columns, frame, join, parse, widened
-from edgeloop.validation.lines import BadFileError, Header, Line, Piece, pieces, read_header
+from edgeloop.validation.lines import BadFileError, Header, Line, Piece, even_pieces, pieces, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,6 +72,8 @@ class CsvFile:
         _check_header(list(self.header.names), shape)
         self.columns: Columns = {}
         """The columns' types: those of the first piece, from then on those that hold every row read so far."""
+        self._even = False
+        """Whether every line is known to be a record without quotes; nobody has to look into them again then."""
 
     def chunks(self, rows: int) -> Iterator[Chunk]:
         """Every row, ``rows`` at a time, in the types of the whole file.
@@ -118,7 +120,9 @@ class CsvFile:
         rows = 0
         torn: list[int] = []
         count = 0
+        even = True
         for piece, (table, found) in self._ahead():
+            even &= piece.even
             rows += len(piece)
             count += len(piece.torn)
             torn += [one.number for one in piece.torn[: SHOWN - len(torn)]]
@@ -131,12 +135,13 @@ class CsvFile:
             )
         if not rows:
             raise BadFileError("empty: a header and no rows")
+        self._even = even
 
     def _ahead(self) -> Iterator[tuple[Piece, tuple[pa.Table, Columns]]]:
         names, waiting = self.header.names, deque[Any]()
         threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="edgeloop-csv")
         try:
-            for piece in pieces(self.path, self.header):
+            for piece in (even_pieces if self._even else pieces)(self.path, self.header):
                 if not self.columns and len(piece):
                     self.columns = parse(piece, names, {})[1]
                 waiting.append((piece, threads.submit(parse, piece, names, self.columns)))
