@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -47,6 +47,13 @@ def test_a_tick_counts_from_its_very_moment() -> None:
     tick = datetime(2026, 5, 14, 3, 17, tzinfo=UTC)
     assert full_sweep_is_due(source(), DAILY, "2026-05-13T03:17:01+00:00", tick)
     assert not full_sweep_is_due(source(), DAILY, "2026-05-13T03:17:01+00:00", tick - timedelta(seconds=1))
+
+
+def test_the_zone_of_the_clock_moves_nothing() -> None:
+    """Ticks and days are UTC's, whatever zone the time is told in."""
+    east = NOW.astimezone(timezone(timedelta(hours=14)))
+    assert not full_sweep_is_due(source(), DAILY, "2026-05-14T03:17:00+00:00", east)
+    assert newest_claimed_day("%Y/%m/%d", ["2026/05/16/a_1.csv", "2026/05/14/a_1.csv"], east) == "2026-05-14"
 
 
 def test_without_partitions_every_sweep_is_full_anyway() -> None:

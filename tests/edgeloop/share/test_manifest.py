@@ -55,6 +55,7 @@ def test_a_last_line_without_an_end_may_go_on() -> None:
         (b'{"files": [{"path": "a", "sha256": "abc"}]}', r"files\[0\] needs path, sha256"),
         (f'{{"files": [{{"path": "a", "size": "1", "sha256": "{A}"}}]}}'.encode(), r"files\[0\] needs"),
         (f'{{"files": [{{"path": "a", "size": true, "sha256": "{A}"}}]}}'.encode(), r"files\[0\] needs"),
+        (f'{{"files": [{{"path": "a", "size": -1, "sha256": "{A}"}}]}}'.encode(), r"files\[0\] needs"),
         (b"hello\n", "line 1 is not '<sha256>  <path>'"),
         (f"{A}  a.csv\n{A[:10]}\n".encode(), "line 2 is not"),
         (f"\\{A}  a\\nb.csv\n".encode(), "line 1 is not"),

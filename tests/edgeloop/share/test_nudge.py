@@ -28,6 +28,9 @@ def test_both_schemas_are_read_in_both_encodings(event: dict[str, Any]) -> None:
     for body in (json.dumps(event), encoded(event), f"\n {json.dumps([event])}", encoded([event])):
         assert read(body) == (FOUND,)
     assert read(json.dumps([event, event])) == (FOUND, FOUND)
+    assert read(base64.b64encode(b"\xef\xbb\xbf" + json.dumps(event).encode()).decode()) == (FOUND,)
+    (odd,) = read(json.dumps(event | {"subject": f"{SUBJECT}\n.csv"}))
+    assert odd.path == f"{FOUND.path}\n.csv"
 
 
 def test_other_events_are_no_reason_to_look() -> None:
@@ -40,6 +43,8 @@ def test_other_events_are_no_reason_to_look() -> None:
     "body",
     [
         "", "hello", "aGVsbG8=", "{", "[1]", '"text"', "{}", json.dumps({"eventType": 3}), "\ud800",
+        json.dumps(GRID | {"eventType": ""}), json.dumps(GRID | {"subject": 3}),
+        f"{encoded(GRID)[:8]}*{encoded(GRID)[8:]}",
         json.dumps(GRID | {"subject": "/other"}), json.dumps(GRID | {"subject": None}), "[" * 100_000, encoded("x"),
     ],
 )  # fmt: skip
@@ -78,6 +83,15 @@ def test_a_marker_concerns_its_source() -> None:
     marked = section(complete="manifest", marker="*.sha256")
     assert concerns(Arrival(container="landing", path="plant-7/all.sha256"), marked)
     assert not concerns(Arrival(container="landing", path="plant-7/all.sha256"), section())
+    assert concerns(Arrival(container="landing", path="plant-7/.done"), section(complete="sentinel", marker=".done"))
+
+
+def test_names_are_looked_at_below_the_prefix() -> None:
+    """As in a listing: what lies above the source is neither part of the pattern nor excluded."""
+    folded = section(pattern="2014/*.csv")
+    assert concerns(Arrival(container="landing", path="plant-7/2014/x.csv"), folded)
+    hidden = Source(kind="blob", folder="landing/.plant", group=r"(\d+)")
+    assert concerns(Arrival(container="landing", path=".plant/x.csv"), hidden)
 
 
 def test_any_blob_concerns_a_share() -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -160,6 +160,15 @@ def test_a_sentinel_completes_what_was_written_before_it(tmp_path: Path) -> None
     assert one.look().waiting == ()
 
 
+def test_the_newest_of_a_folders_sentinels_counts(tmp_path: Path) -> None:
+    """Whatever their names: an older one takes nothing back."""
+    one = bench_of(tmp_path, "sentinel", "*.done")
+    one.put("a.csv", age=30)
+    one.put("1.done", age=20)
+    one.put("2.done", age=40)
+    assert names(one.look().ready) == ["a.csv"]
+
+
 def test_a_sentinel_of_a_group_completes_that_group_alone(tmp_path: Path) -> None:
     """`done_2014-01` says nothing about February; a sentinel that names no group is for all."""
     one = bench_of(tmp_path, "sentinel", "done*")
@@ -252,6 +261,38 @@ def test_a_manifest_that_goes_on_lying_is_told(tmp_path: Path, content: str | No
     one.put("b.csv", "B")
     one.put("m.json", json.dumps({"files": [files[0], {**files[1], "size": 1}]}))
     assert names(one.look().ready) == ["a.csv", "b.csv"]
+
+
+def test_a_delivery_that_is_corrected_has_its_time_anew(tmp_path: Path) -> None:
+    """Told as broken is what stayed the same long enough and was looked at often enough, neither of them alone."""
+    one = bench_of(tmp_path, "manifest", "*.sha256")
+    one.put("m.sha256", f"{'0' * 64}  a.csv\n")
+    assert one.look().broken == ()
+    one.put("m.sha256", f"{'1' * 64}  a.csv\n")
+    assert one.look(100).broken == ()
+    assert list(told(one.look(100))) == ["a.csv"]
+    (tmp_path / "m.sha256").rename(tmp_path / "aside")
+    assert one.look().broken == ()
+    (tmp_path / "aside").rename(tmp_path / "m.sha256")
+    assert one.look().broken == ()
+
+
+def test_a_manifest_that_is_gone_when_it_is_read_is_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is being replaced: a wait must not end before the new one is there."""
+    one = bench_of(tmp_path, "manifest", "*.sha256")
+    one.put("m.sha256", f"{'0' * 64}  a.csv\n")
+    listed = one.source.listing
+
+    def then_gone(*args: Any, **more: Any) -> Any:
+        found = listed(*args, **more)
+        (tmp_path / "m.sha256").unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(type(one.source), "listing", lambda _, *args, **more: then_gone(*args, **more))
+    assert one.look().broken == ()
+    assert one.watch.pause() == 1.0
 
 
 def test_a_file_that_changed_after_its_manifest_waits_for_a_new_one(tmp_path: Path) -> None:

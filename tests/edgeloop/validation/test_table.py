@@ -204,8 +204,15 @@ def test_chunks_and_pieces_change_nothing(read: Read, monkeypatch: pytest.Monkey
         (["1", "x"], "str"),
         (["1", "true"], "str"),
         (["007", "x"], "str"),
+        (["1.5", "x"], "str"),
         (["true", "False"], "bool"),
+        (["True", "FALSE"], "bool"),
+        (["TRUE", "false"], "bool"),
         (["true", ""], "object"),
+        (["", "7"], "float64"),
+        (["", "2.5"], "float64"),
+        (["", "true"], "object"),
+        (["", "007", "x", "NA"], "str"),
         (["", "NA"], "float64"),
         (["2014-01-01", "2014-01-02"], "str"),
         (["12:30", "13:30"], "str"),
@@ -227,6 +234,16 @@ def test_a_columns_type_is_that_of_all_its_rows(
     alone = pd.read_csv(io.BytesIO(data), low_memory=False, **texts)
     if "9223372036854775808" not in values:  # uint64 there, which nothing else of ours has room for
         assert str(alone["power"].dtype) == dtype
+        assert whole.frame["power"].astype(object).fillna("gap").tolist() == alone["power"].fillna("gap").tolist()
+
+
+def test_a_text_stays_as_it_stands_where_its_neighbour_gets_its_first_values(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A column of gaps turns into numbers without a second reading; texts beside it are not read as numbers then."""
+    monkeypatch.setattr(lines, "PIECE_BYTES", 64)
+    data = HEADER + "north,x,\n" * 40 + "north,007,1.5\n" * 40
+    assert set(read(data.encode()).frame["at"]) == {"x", "007"}
 
 
 def test_a_value_longer_than_a_piece_is_read(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
