@@ -133,6 +133,72 @@ def test_a_few_torn_lines_are_told_apart_from_the_rest(read: Read) -> None:
     assert table.lines[50].number == 53
 
 
+@pytest.mark.parametrize(("torn", "rows", "fits"), [(1, 99, True), (3, 287, False), (3, 297, True)])
+def test_torn_lines_are_a_share_of_all_lines(read: Read, *, torn: int, rows: int, fits: bool) -> None:
+    """One in a hundred, themselves included, is the most."""
+    data = (HEADER + ROW * rows + "north,torn\n" * torn).encode()
+    if fits:
+        assert len(read(data).ragged) == torn
+    else:
+        with pytest.raises(BadFileError, match=f"no CSV: {torn} of {torn + rows} lines"):
+            read(data)
+
+
+def test_the_first_torn_lines_of_a_file_are_named(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five of them, in however many pieces they stand."""
+    monkeypatch.setattr(lines, "PIECE_BYTES", 40)
+    with pytest.raises(BadFileError, match=r"12 of 24 lines .*\(lines 3, 5, 7, 9, 11\.\.\.\)"):
+        read((HEADER + (ROW + "torn\n") * 12).encode())
+
+
+@pytest.mark.parametrize("size", range(2, 12))
+def test_a_piece_may_end_between_carriage_return_and_line_feed(
+    read: Read, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Such a line end is one, wherever a read stops; a blank at the end of a quoted record is part of its text."""
+    monkeypatch.setattr("edgeloop.validation.table.TORN_SHARE", 0.5)
+    shape = Shape(columns=("a", "b"), exact=True)
+    data = b'a,b\r\n1,2\r\n\r\n33,4\r\n5,"6", \r\n'
+    for piece_bytes in (64, size + 5):
+        monkeypatch.setattr(lines, "PIECE_BYTES", piece_bytes)
+        found = read(data, shape)
+        assert [(line.number, line.text) for line in found.lines] == [(2, "1,2"), (4, "33,4")]
+        assert [(line.number, line.text) for line in found.ragged] == [(5, '5,"6", ')]
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize(
+    ("wrong", "reason"), [(b"\xff", "no CSV: byte {at} is no UTF-8"), (b"\x00", "no CSV: it is binary")]
+)
+def test_bytes_that_are_no_text_are_found_in_any_piece(
+    read: Read, monkeypatch: pytest.MonkeyPatch, quote: str, wrong: bytes, reason: str
+) -> None:
+    """And where they are is counted from the beginning of the file."""
+    monkeypatch.setattr(lines, "PIECE_BYTES", 70)
+    data = (HEADER + ROW.replace("north", f"{quote}north{quote}") * 20).encode()
+    with pytest.raises(BadFileError) as caught:
+        read(data + wrong + data)
+    assert caught.value.what.startswith(reason.format(at=len(data)))
+
+
+def test_chunks_follow_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each begins where the one before it ended and has as many rows as asked, however large a piece is."""
+    monkeypatch.setattr(lines, "PIECE_BYTES", 1000)
+    path = tmp_path / "file.csv"
+    path.write_text(HEADER + ROW * 100)
+    found = [(one.start, len(one)) for one in CsvFile(path, SHAPE).chunks(7)]
+    assert found == [(start, min(7, 100 - start)) for start in range(0, 100, 7)]
+
+
+@pytest.mark.parametrize("more", range(0, 30, 5))
+def test_a_type_stays_wide_though_narrow_rows_follow(read: Read, monkeypatch: pytest.MonkeyPatch, more: int) -> None:
+    """Pieces that were parsed ahead, before the wide value was known, make nothing narrow again."""
+    monkeypatch.setattr(lines, "PIECE_BYTES", 64)
+    column = ["1"] * 40 + ["x"] + ["1"] * more
+    found = read((HEADER + "".join(f"north,at,{value}\n" for value in column)).encode(), rows=7)
+    assert found.frame["power"].tolist() == column
+
+
 def test_other_columns_are_fine_unless_the_suite_is_exact(read: Read) -> None:
     """Only what is missing counts then."""
     loose = Shape(columns=("site", "at"), exact=False)

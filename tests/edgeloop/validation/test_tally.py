@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from edgeloop.errors import ConfigurationError
 from edgeloop.validation import lines
-from edgeloop.validation.expect import Expectations
+from edgeloop.validation.expect import Answer, Expectations
 from edgeloop.validation.judge import Judge, Limits
 from edgeloop.validation.kinds import KINDS, Kind
 from edgeloop.validation.rows import Meaning
 from edgeloop.validation.suite import load
 from edgeloop.validation.table import CsvFile, Shape, WiderError
+from edgeloop.validation.tally import Sum, _further
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -167,6 +171,59 @@ def test_chunks_have_the_verdict_and_the_failing_rows_of_one_piece(
     again = CsvFile(tmp_path / "file.csv", SHAPE)
     found = judge(expectations, chance.randint(25, 70)).read(again)
     assert answers(found.outcomes) == whole
+
+
+def answer(*failing: int, considered: int | None = None, evaluated: bool = True, observed: Any = None) -> Answer:
+    """What one chunk says."""
+    success = evaluated and not failing
+    return Answer(success=success, evaluated=evaluated, failing=failing, considered=considered, observed=observed)
+
+
+@pytest.mark.parametrize("where", range(3))
+def test_a_chunk_that_could_not_be_judged_is_not_forgotten(where: int) -> None:
+    """Wherever in the file it lies: an expectation that raised once has no verdict on the file."""
+    for found in ([answer()] * 3, [answer(considered=5)] * 3):
+        found[where] = answer(evaluated=False)
+        one = Sum()
+        for number, each in enumerate(found):
+            one.add(each, number * 5)
+        assert (one.evaluated, one.holds(0.1)) == (False, False)
+
+
+@pytest.mark.parametrize("where", range(2))
+def test_an_expectation_without_rows_holds_if_it_does_in_every_chunk(where: int) -> None:
+    """One about the schema says the same of each; one that does not must not be outvoted."""
+    one = Sum()
+    for number in range(2):
+        one.add(Answer(success=number != where, evaluated=True, failing=(), considered=None, observed=None), 0)
+    assert not one.holds(1.0)
+
+
+def test_mostly_is_a_share_of_all_chunks_rows_that_count() -> None:
+    """Positions are the file's; a column of gaps alone breaks nothing."""
+    one = Sum()
+    one.add(answer(0, 2, considered=3), 0)
+    one.add(answer(considered=5), 3)
+    one.add(answer(1, considered=2), 8)
+    assert (list(one.failing), one.considered) == ([0, 2, 9], 10)
+    assert one.holds(0.7)
+    assert not one.holds(0.71)
+    empty = Sum()
+    empty.add(answer(considered=0), 0)
+    assert empty.holds(1.0)
+
+
+@pytest.mark.parametrize("kind", [Kind.LEAST, Kind.GREATEST])
+def test_the_chunk_that_holds_the_extreme_answers(kind: Kind) -> None:
+    """Whichever it is, of numpy's values too; chunks of gaps say nothing, and one that raised is told."""
+    low, high, gaps, raised = (
+        answer(observed=one, evaluated=one != "raised") for one in (np.float64(1), np.float64(2), None, "raised")
+    )
+    best = low if kind is Kind.LEAST else high
+    for order in itertools.permutations((low, high, gaps)):
+        assert reduce(partial(_further, kind), order, None) is best
+    for order in itertools.permutations((low, raised, gaps)):
+        assert reduce(partial(_further, kind), order, None) is raised
 
 
 def test_a_type_that_a_late_row_widens_is_judged_anew(

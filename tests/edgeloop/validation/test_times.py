@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from edgeloop.validation.times import Clock, coverage, to_utc
+from edgeloop.validation.times import Clock, coverage, lines, to_utc
 
 
 def utc(*texts: Any, zone: str = "UTC") -> list[str | None]:
@@ -45,6 +45,19 @@ def test_both_kinds_may_stand_in_one_column() -> None:
     )
 
 
+def test_a_bare_date_beside_an_offset_is_midnight_in_the_columns_zone() -> None:
+    """Its last two digits look like one."""
+    found = ["2014-01-04T23:00:00+00:00", "2014-01-05T00:00:00+00:00"]
+    assert utc("2014-01-05", "2014-01-05T00:00:00Z", zone="Europe/Paris") == found
+
+
+def test_times_with_an_offset_have_no_part_in_the_order_of_the_others() -> None:
+    """The hour that stands twice is told apart by the rows that leave it open."""
+    local = [f"2014-10-26T02:{minute}:00" for minute in ("00", "30")] * 2
+    found = utc(local[0], "2014-10-26T02:45:00Z", *local[1:], zone="Europe/Paris")
+    assert found == [f"2014-10-26T{clock}:00+00:00" for clock in ("00:00", "02:45", "00:30", "01:00", "01:30")]
+
+
 def test_what_is_no_time_is_no_instant() -> None:
     """Text, nothing, numbers, impossible days: none of them raises."""
     assert utc("soon", None, "2014-02-30T00:00:00Z", "2014-13-01", "") == [None] * 5
@@ -63,6 +76,8 @@ def test_a_lone_time_of_that_hour_is_no_instant() -> None:
     """Nothing says which of the two it is; nor does the hour exist that the clock skips in March."""
     assert utc("2014-10-26T02:10:00", zone="Europe/Paris") == [None]
     assert utc("2014-03-30T02:10:00", "2014-03-30T03:10:00", zone="Europe/Paris") == [None, "2014-03-30T01:10:00+00:00"]
+    both = utc("2014-03-30T02:10:00", "2014-10-26T02:10:00", "2014-12-01", zone="Europe/Paris")
+    assert both == [None, None, "2014-11-30T23:00:00+00:00"]
 
 
 def test_chunks_change_no_instant() -> None:
@@ -93,3 +108,10 @@ def test_rows_are_counted_by_utc_day_and_site() -> None:
         ("2014-01-02", 0): 1,
         ("2014-01-02", 1): 1,
     }
+    assert coverage(np.array([-1], dtype=np.int64), np.array([0], dtype=np.int16)) == {("1969-12-31", 0): 1}
+
+
+def test_the_rows_of_several_files_are_added_up() -> None:
+    """A certificate lists each day and site once, in order."""
+    one, two = {("2014-01-02", "b"): 3, ("2014-01-02", "a"): 1}, {("2014-01-01", "b"): 2, ("2014-01-02", "b"): 4}
+    assert lines([one, two]) == ["2014-01-01 b 2", "2014-01-02 a 1", "2014-01-02 b 7"]
