@@ -70,13 +70,15 @@ class Clock:
         values = np.concatenate([np.zeros(0, dtype=np.int64), *self._values])
         local = np.concatenate([np.zeros(0, dtype=bool), *self._local])
         self._values, self._local = [], []
-        if local.any():
-            naive = pd.DatetimeIndex(np.where(local, values, NONE).view("M8[us]"))
+        # Those alone: pandas infers nothing of an hour in which a row is no time, and every row of it would be lost.
+        open_ones = local & (values != NONE)
+        if open_ones.any():
+            naive = pd.DatetimeIndex(values[open_ones].view("M8[us]"))
             try:
                 zoned = naive.tz_localize(self.zone, ambiguous="infer", nonexistent="NaT")
             except ValueError:
                 zoned = naive.tz_localize(self.zone, ambiguous="NaT", nonexistent="NaT")
-            values[local] = zoned.asi8[local]
+            values[open_ones] = zoned.asi8
         return values
 
 
