@@ -53,6 +53,7 @@ def test_the_zone_of_the_clock_moves_nothing() -> None:
     """Ticks and days are UTC's, whatever zone the time is told in."""
     east = NOW.astimezone(timezone(timedelta(hours=14)))
     assert not full_sweep_is_due(source(), DAILY, "2026-05-14T03:17:00+00:00", east)
+    assert full_sweep_is_due(source(), DAILY, "2026-05-14T03:16:59+00:00", east)
     assert newest_claimed_day("%Y/%m/%d", ["2026/05/16/a_1.csv", "2026/05/14/a_1.csv"], east) == "2026-05-14"
 
 

@@ -86,19 +86,20 @@ def test_a_folder_may_be_too_deep(share: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_a_folder_that_may_not_be_listed_is_told_and_the_others_go_on(
     share: Path, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
-    """A right that is missing on one folder holds up nothing but that folder."""
-    for name in ("a.csv", "closed/b.csv", "open/c.csv"):
+    """A right that is missing on one folder holds up nothing but that folder; an excluded one is not told."""
+    for name in ("a.csv", "closed/b.csv", "open/c.csv", "tmp1/d.csv"):
         write(share, name)
     user = 12345
     for path in (share, *share.rglob("*")):
         os.chown(path, user, user)
     for path in (share / "exports" / "closed", *reversed(share.parents), share):
         path.chmod(path.stat().st_mode | 0o055)
-    (share / "exports" / "closed").chmod(0)
+    for name in ("closed", "tmp1"):
+        (share / "exports" / name).chmod(0)
     monkeypatch.setattr("edgeloop.share.scan.FEW", few)
     os.seteuid(user)
     try:
-        found = folder(share).listing()
+        found = folder(share, exclude=("tmp?",)).listing()
     finally:
         os.seteuid(0)
     assert [one.path for one in found.files] == ["a.csv", "open/c.csv"]

@@ -72,6 +72,34 @@ def test_order_and_pieces_change_no_byte(tmp_path: Path, monkeypatch: pytest.Mon
     assert not list(tmp_path.glob("*.unsorted"))
 
 
+def test_bytes_do_not_depend_on_the_tables_that_rows_come_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One table of several row groups, many small ones, and an end on a group's very last row."""
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 3000)
+    schema = pa.schema([("value", pa.float64()), ("site", pa.string())])
+    values = np.random.default_rng(3).random(9000)
+    rows = pa.table({"value": values, "site": [f"s{number % 7}" for number in range(9000)]}, schema=schema)
+    found = set()
+    for size in (9000, 8999, 3000, 700, 61):
+        writer = parquet.Writer(tmp_path / "a.parquet", schema)
+        for start in range(0, len(rows), size):
+            writer.add(rows.slice(start, size))
+        writer.close()
+        found.add((tmp_path / "a.parquet").read_bytes())
+    (content,) = found
+    metadata = pq.read_metadata(pa.BufferReader(content))
+    assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [3000] * 3
+
+
+def test_what_makes_the_bytes_is_fixed(tmp_path: Path) -> None:
+    """Another choice of any would give the same rows other bytes, and a batch certified before would clash."""
+    assert parquet.GROUP_ROWS == 131_072
+    convert(tmp_path / "a.parquet", ROWS)
+    group = pq.read_metadata(tmp_path / "a.parquet").row_group(0)
+    columns = {group.column(at).path_in_schema: group.column(at) for at in range(group.num_columns)}
+    assert {one.compression for one in columns.values()} == {"ZSTD"}
+    assert {name for name, one in columns.items() if one.has_dictionary_page} == {"site"}
+
+
 def test_columns_keep_their_order_and_types(tmp_path: Path) -> None:
     """Times are UTC microseconds, whole numbers floats so that every month has one schema."""
     convert(tmp_path / "a.parquet", ROWS)

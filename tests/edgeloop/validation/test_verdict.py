@@ -88,3 +88,12 @@ def test_a_batch_with_nothing_left_says_so() -> None:
         batch="k", files=1, breaches=(), set_aside=("x.csv: empty",), quarantined=0, quarantine="", docs="", rerun=""
     )
     assert str(error).startswith("Batch k is blocked: nothing left to certify; 1 files")
+
+
+@pytest.mark.parametrize(("reasons", "more"), [(10, ""), (11, "  and 1 more")])
+def test_more_reasons_than_are_shown_are_counted(reasons: int, more: str) -> None:
+    """Ten are all of ten."""
+    aside = tuple(f"{number}.csv: empty" for number in range(reasons))
+    error = blocked(batch="k", files=11, breaches=(), set_aside=aside, quarantined=0, quarantine="", docs="", rerun="")
+    assert (" more" in error.what) is bool(more)
+    assert error.what.endswith(more or "  10. 9.csv: empty")
