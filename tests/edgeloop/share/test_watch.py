@@ -283,16 +283,24 @@ def test_a_manifest_that_is_gone_when_it_is_read_is_looked_for_again(
     """It is being replaced: a wait must not end before the new one is there."""
     one = bench_of(tmp_path, "manifest", "*.sha256")
     one.put("m.sha256", f"{'0' * 64}  a.csv\n")
-    listed = one.source.listing
+    listed, slept = Folder.listing, []
 
-    def then_gone(*args: Any, **more: Any) -> Any:
-        found = listed(*args, **more)
+    def then_gone(*args: Any) -> Any:
+        found = listed(*args)
         (tmp_path / "m.sha256").unlink(missing_ok=True)
         return found
 
-    monkeypatch.setattr(type(one.source), "listing", lambda _, *args, **more: then_gone(*args, **more))
-    assert one.look().broken == ()
-    assert one.watch.pause() == 1.0
+    monkeypatch.setattr(Folder, "listing", then_gone)
+    assert one.watch.wait(slept.append).broken == ()
+    assert slept == [1.0]
+
+
+def test_a_delivery_is_looked_at_as_often_as_a_file(tmp_path: Path) -> None:
+    """Before it is told as broken; time alone does not do."""
+    rule = Rule(polls=3, poll_seconds=1.0, quiet_seconds=5.0)
+    one = Bench(tmp_path, Policy(complete="manifest", marker="*.sha256", rule=rule))
+    one.put("m.sha256", f"{'0' * 64}  a.csv\n")
+    assert [list(told(one.look(100))) for _ in range(3)] == [[], [], ["a.csv"]]
 
 
 def test_a_file_that_changed_after_its_manifest_waits_for_a_new_one(tmp_path: Path) -> None:

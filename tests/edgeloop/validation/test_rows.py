@@ -32,7 +32,8 @@ def test_a_row_that_is_set_aside_takes_no_instant() -> None:
     assert chosen([5], [0], 0, taken=taken).kept.tolist() == [False]
     assert chosen([5, 5], [0, 0], taken=taken).kept.tolist() == [True, False]
     assert chosen([5], [0], taken=taken).kept.tolist() == [False]
-    assert chosen([5], [1], taken=taken).kept.tolist() == [True]
+    last = chosen([5], [1], taken=taken)
+    assert (last.kept.tolist(), last.faults) == ([True], ())
 
 
 def test_rows_are_stored_by_time_and_then_by_the_sites_name() -> None:
