@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.validation.lines import BadFileError
@@ -69,16 +70,14 @@ Columns = dict[str, Column]
 
 
 def join(one: Columns, other: Columns) -> Columns:
-    """Every column as the narrowest type that holds both; those of ``other`` where ``one`` knows none."""
-    if not one:
-        return other
-    return {name: column.join(other[name]) for name, column in one.items()}
+    """Every column of ``other`` as the narrowest type that holds both; as it is where ``one`` does not know it."""
+    return {name: one[name].join(column) if name in one else column for name, column in other.items()}
 
 
-def parse(piece: Piece, names: tuple[str, ...], known: Columns) -> tuple[pa.Table, Columns]:
+def parse(piece: Piece, names: tuple[str, ...], known: Columns, without: str = "") -> tuple[pa.Table, Columns]:
     """A piece's values, and the types of the file so far: those ``known``, or wider where they do not fit.
 
-    A piece without records is a table without columns.
+    A piece without records is a table without columns. The column ``without`` is not read.
 
     Raises:
         BadFileError: ``no CSV``.
@@ -89,11 +88,11 @@ def parse(piece: Piece, names: tuple[str, ...], known: Columns) -> tuple[pa.Tabl
         return pa.table({}), known
     pins = {name: _arrow(column.type) for name, column in known.items()}
     try:
-        table = _read(piece, names, pins)
+        table = _read(piece, names, pins, without)
     except pa.ArrowInvalid:
         # A value does not fit (or the file is no CSV, which the next reading says). The message would quote it.
         pins = {name: pa.string() for name, column in known.items() if column.type is Type.TEXT}
-        table = _inferred(piece, names, pins)
+        table = _inferred(piece, names, pins, without)
     found = {
         one.name: Column(type=_type(one.type), gaps=bool(table.column(at).null_count))
         for at, one in enumerate(table.schema)
@@ -101,21 +100,21 @@ def parse(piece: Piece, names: tuple[str, ...], known: Columns) -> tuple[pa.Tabl
     return table, join(found, known) if known else found
 
 
-def _inferred(piece: Piece, names: tuple[str, ...], pins: dict[str, Any]) -> pa.Table:
+def _inferred(piece: Piece, names: tuple[str, ...], pins: dict[str, Any], without: str) -> pa.Table:
     import pyarrow as pa
 
     try:
-        table = _read(piece, names, pins)
+        table = _read(piece, names, pins, without)
         # Dates and times stay texts, as in pandas: the suite sees what stands in the file.
         texts = [one.name for one in table.schema if _type(one.type) is Type.TEXT]
         if all(table.schema.field(name).type == pa.string() for name in texts):
             return table
-        return _read(piece, names, pins | dict.fromkeys(texts, pa.string()))
+        return _read(piece, names, pins | dict.fromkeys(texts, pa.string()), without)
     except pa.ArrowInvalid:
         raise BadFileError("no CSV: pyarrow cannot read it") from None
 
 
-def _read(piece: Piece, names: tuple[str, ...], pins: dict[str, Any]) -> pa.Table:
+def _read(piece: Piece, names: tuple[str, ...], pins: dict[str, Any], without: str) -> pa.Table:
     import pyarrow as pa
     from pyarrow import csv
 
@@ -126,6 +125,7 @@ def _read(piece: Piece, names: tuple[str, ...], pins: dict[str, Any]) -> pa.Tabl
         parse_options=csv.ParseOptions(newlines_in_values=piece.quoted),
         convert_options=csv.ConvertOptions(
             column_types=pins,
+            include_columns=[name for name in names if name != without],
             null_values=list(NULLS),
             true_values=list(TRUE),
             false_values=list(FALSE),
@@ -137,6 +137,7 @@ def _read(piece: Piece, names: tuple[str, ...], pins: dict[str, Any]) -> pa.Tabl
     return table
 
 
+@cache
 def _arrow(kind: Type) -> Any:
     import pyarrow as pa
 
@@ -149,6 +150,7 @@ def _arrow(kind: Type) -> Any:
     }[kind]
 
 
+@cache
 def _type(kind: Any) -> Type:
     import pyarrow as pa
 

@@ -135,6 +135,8 @@ class Judge:
                 continue  # once: the types of the whole file are known now
 
     def _reading(self, file: CsvFile) -> Reading:
+        import pyarrow as pa
+
         with tempfile.TemporaryDirectory(dir=file.path.parent) as folder:
             tally: Tally | None = None
             clock, sites = Clock(self.meaning.zone), Sites(self.meaning.sites)
@@ -147,6 +149,7 @@ class Judge:
                 frame, start = chunk.frame(), chunk.start
                 # The table is as large as the frame, and what the judging takes comes on top.
                 del chunk
+                pa.default_memory_pool().release_unused()
                 tally.ask(frame, start)
                 del frame
             assert tally is not None  # chunks raises for a file without rows
@@ -167,14 +170,14 @@ def write(
     at = schema.get_field_index(meaning.time)
     start = stored = torn = 0
     everything = bool(chosen.kept.all())
-    for piece, table in file.tables():
+    for piece, table in file.tables(without=meaning.time):
         end = start + len(piece)
         if quarantine is not None:
             quarantine.add(piece, start)
         if writer is not None and len(piece):
             rows = table if everything else table.filter(pa.array(chosen.kept[start:end]))
             stamps = pa.array(chosen.instants[stored : stored + len(rows)]).cast(pa.timestamp("us", tz="UTC"))
-            writer.add(rows.set_column(at, schema.field(at), stamps))
+            writer.add(rows.add_column(at, schema.field(at), stamps))
             stored += len(rows)
         start, torn = end, torn + len(piece.torn)
     if writer is not None:

@@ -22,7 +22,7 @@ __all__ = ["BadFileError", "Chunk", "CsvFile", "Line", "Shape"]
 TORN_SHARE = 0.01
 """More torn lines than this share and the file is no CSV; fewer are quarantined one by one."""
 SHOWN = 5
-AHEAD = 2
+AHEAD = 1
 """Pieces being parsed while one is worked on."""
 
 
@@ -103,25 +103,25 @@ class CsvFile:
         if waiting:
             yield Chunk(table=pa.concat_tables(held), start=start, columns=self.columns)
 
-    def tables(self) -> Iterator[tuple[Piece, pa.Table]]:
+    def tables(self, without: str = "") -> Iterator[tuple[Piece, pa.Table]]:
         """Every piece of the file with its values, in the types of the whole file; raises as :meth:`chunks` does.
 
-        A piece of torn lines alone comes with a table without columns.
+        A piece of torn lines alone comes with a table without columns. The column ``without`` is left out.
         """
-        for piece, table, found in self._parsed():
+        for piece, table, found in self._parsed(without):
             if any(column.dtype != self.columns[name].dtype for name, column in found.items()):
                 for _ in self._parsed():
                     pass
                 raise WiderError
             yield piece, widened(table, self.columns)
 
-    def _parsed(self) -> Iterator[tuple[Piece, pa.Table, Columns]]:
+    def _parsed(self, without: str = "") -> Iterator[tuple[Piece, pa.Table, Columns]]:
         """Pieces, their values, the types of the file so far; two threads parse ahead."""
         rows = 0
         torn: list[int] = []
         count = 0
         even = True
-        for piece, (table, found) in self._ahead():
+        for piece, (table, found) in self._ahead(without):
             even &= piece.even
             rows += len(piece)
             count += len(piece.torn)
@@ -137,14 +137,14 @@ class CsvFile:
             raise BadFileError("empty: a header and no rows")
         self._even = even
 
-    def _ahead(self) -> Iterator[tuple[Piece, tuple[pa.Table, Columns]]]:
+    def _ahead(self, without: str) -> Iterator[tuple[Piece, tuple[pa.Table, Columns]]]:
         names, waiting = self.header.names, deque[Any]()
         threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="edgeloop-csv")
         try:
             for piece in (even_pieces if self._even else pieces)(self.path, self.header):
                 if not self.columns and len(piece):
                     self.columns = parse(piece, names, {})[1]
-                waiting.append((piece, threads.submit(parse, piece, names, self.columns)))
+                waiting.append((piece, threads.submit(parse, piece, names, self.columns, without)))
                 if len(waiting) > AHEAD:
                     first, parsed = waiting.popleft()
                     yield first, parsed.result()
