@@ -7,6 +7,7 @@ import json
 import os
 import threading
 import uuid
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -114,6 +115,25 @@ def test_a_sentinel_completes_its_group(share: Path, *, deferrable: bool) -> Non
     one = made(complete="sentinel", marker="*.done", group=r"_(\d)\.", deferrable=deferrable)
     got = result(one)
     assert got == ["x_1.csv"]
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_sentinel_without_groups_completes_its_folder(share: Path, *, deferrable: bool) -> None:
+    """Whatever its name; and as many files as are allowed are not too many."""
+    for name in ("x_1.csv", "x_2.csv", "all.done"):
+        (share / name).write_text("")
+    one = made(complete="sentinel", marker="*.done", maximum_files=2, deferrable=deferrable)
+    assert result(one) == ["x_1.csv", "x_2.csv"]
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_only_recent_date_folders_are_looked_into(share: Path, *, deferrable: bool) -> None:
+    """The arguments partitions and look_back_days mean what they mean in pipeline.yaml."""
+    today = f"{datetime.now(UTC):%Y/%m/%d}"
+    for folder in ("2014/01/05", today):
+        (share / folder).mkdir(parents=True)
+        (share / folder / "a.csv").write_text("x")
+    assert result(made(partitions="%Y/%m/%d", deferrable=deferrable)) == [f"{today}/a.csv"]
 
 
 @pytest.mark.parametrize("deferrable", [True, False])

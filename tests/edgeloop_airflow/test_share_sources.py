@@ -68,6 +68,9 @@ def test_smb_is_encrypted_unless_the_connection_says_otherwise(
     connect(monkeypatch, SMB | {"extra": extra})
     found = resolve(section(kind="smb"))
     assert (found.encrypt, found.port) == (encrypt, 445)
+    connect(monkeypatch, SMB | {"port": 1445, "schema": "/s/"})
+    other = resolve(section(kind="smb"))
+    assert (other.port, other.share) == (1445, "s")
 
 
 def test_a_real_container(resolve: Any, blob_account: BlobAccount, monkeypatch: pytest.MonkeyPatch) -> None:
