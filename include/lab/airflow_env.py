@@ -174,15 +174,15 @@ def settings(plan: AirflowPlan) -> dict[str, str]:
         # the stale `success` of its parking phase (16 of 64 against 0 of 128).
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         # At one heartbeat a second the default of 3 failed ones would kill every running task in the seconds that
-        # a restart of the API server takes; 15 keep the patience that 3 had at 5 s.
-        "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "15",
+        # a restart of the API server takes: 21 s on two busy cores, and with 15 the tasks were lost.
+        "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "60",
     }
 
 
 _FAST: Mapping[str, str] = {
-    # A running task whose process was killed alone is noticed after 300 s; not below 30, since one heartbeat call
-    # retries for up to 15 s while the API server restarts.
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+    # A running task whose process was killed alone is noticed after 300 s; not below 40, since the API server takes
+    # 21 s to restart on two busy cores, and one heartbeat call retries for up to 15 s meanwhile.
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "40",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
     # Tasks of a killed scheduler are reset once its last heartbeat is older than the threshold (30 s), by a check
     # that runs every 300 s.

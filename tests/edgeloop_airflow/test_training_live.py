@@ -110,7 +110,7 @@ def live(airflow: AirflowSite, site: Site, blob_account: BlobAccount, request: p
                 connection="edgeloop_vm", host=vm.host, port=vm.port, user=vm.user, key_file=str(vm.key_file),
                 host_key=vm.host_key,
             ),
-            run=api.trigger(DAG, partition_key=key, conf={"force": "a test"}),
+            run=api.trigger(DAG, partition_key=key),
         )  # fmt: skip
         try:
             yield one

@@ -57,7 +57,7 @@ def test_settings_that_are_no_matter_of_taste() -> None:
     """The heartbeat interval that saves parked tasks, its patience, and the bounded executor."""
     got = env(parallelism=6)
     assert got["AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"] == "1"
-    assert got["AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS"] == "15"
+    assert got["AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS"] == "60"
     assert got["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
     assert got["AIRFLOW__CORE__PARALLELISM"] == "6"
     assert got["AIRFLOW__CORE__LOAD_EXAMPLES"] == "False"

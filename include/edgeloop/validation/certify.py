@@ -6,7 +6,7 @@ Blobs in the pipeline's container, none of them ever overwritten:
     quarantine/<batch id>/<file>.jsonl    one JSON line for every row that did not: its number in the file (the header
                                           is line 1), the expectation, the column and its value, the line's text
     set_aside/<batch id>/<file>           a whole file that could not be validated, as it came
-    docs/<batch id>/<suite>.html          the batch's Data Docs, whether it was certified or blocked
+    docs/<batch id>/<suite>-<sha>.html    the batch's Data Docs, whether it was certified or blocked
 
 The certificate is written last, so it proves all of it; a try that died finds its blobs and goes on. Of a batch one
 file at a time is judged, a chunk of it in memory; the disk holds copies and what was made of them until the end.
@@ -250,6 +250,7 @@ class Certification:
         )
 
     def _publish(self, judged: list[Judged], reasons: list[str], scratch: Path, *, stopped: bool) -> None:
+        """Named by what it says: the page of a blocked try changes nothing in the certificate of the next one."""
         if not self.snapshot.spec.validation.docs:
             return
         about = docs.Page(
@@ -260,9 +261,10 @@ class Certification:
             ended="blocked" if stopped else "certified",
         )
         path = scratch / "docs.html"
-        sentences = self._expectations.sentences() if judged else ()
-        path.write_text(docs.page(about, judged, reasons, sentences), encoding="utf-8")
-        self.docs = self._send(f"docs/{self.batch.id}/{self.suite_id[:16]}.html", path).path
+        said = self._expectations.sentences() if judged else ()
+        path.write_text(docs.page(about, judged, reasons, said), encoding="utf-8")
+        name = f"docs/{self.batch.id}/{self.suite_id[:16]}-{file_digest(path)[1][:12]}.html"
+        self.docs = self._send(name, path).path
 
     def _blocked(self, judged: list[Judged], breaches: list[str], reasons: list[str]) -> ValidationBlockedError:
         prefix = f"quarantine/{self.batch.id}/" if any(one.quarantined for one in judged) else ""
@@ -285,13 +287,11 @@ class Certification:
             sent = self.courier.upload(name, path)
         except ConflictError:
             # An earlier try under another suite or library left other bytes there, which nothing may overwrite.
-            digest = file_digest(path)[1][:12]
             whole = PurePosixPath(name)
-            again = str(whole.with_name(f"{whole.stem}-{digest}{whole.suffix}"))
-            sent = self.courier.upload(again, path)
-        file = sent.file
+            again = whole.with_name(f"{whole.stem}-{file_digest(path)[1][:12]}{whole.suffix}")
+            sent = self.courier.upload(str(again), path)
         self.sent.append(sent)
-        how = f"{'found' if sent.found else 'sent'} and read back ({sent.proof})"
+        file, how = sent.file, f"{'found' if sent.found else 'sent'} and read back ({sent.proof})"
         self.log(f"{how}: {file.path}, {file.size} bytes, sha256 {file.sha256[:16]}")
         return file
 
