@@ -98,6 +98,10 @@ class Expectations:
         batch = self._whole.get_batch({"dataframe": frame})
         complete = {"result_format": "COMPLETE", "include_unexpected_rows": False}
         result = batch.validate(self._suites[rules], result_format=complete)
+        # The library keeps the last frame until it gets another; it would lie beside the one that is read next.
+        kept = self._frames.datasource.get_execution_engine().batch_manager
+        kept.reset_batch_cache()
+        kept.batch_data_cache.clear()
         # Results come back grouped by column, not in the suite's order.
         return {int(one.expectation_config.meta[NUMBER]): _answer(one) for one in result.results}
 
