@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook
@@ -27,23 +26,6 @@ if TYPE_CHECKING:
     from edgeloop.azure.blob import BlobContainer
     from edgeloop.catalog import Snapshot
     from edgeloop.rollout.fleet import Device
-
-
-def share_folder(conn_id: str) -> Path:
-    """The folder behind an ``fs`` connection; raises ``ConfigurationError`` if it names none."""
-    return _folder(conn_id, BaseHook.get_connection(conn_id))
-
-
-async def share_folder_async(conn_id: str) -> Path:
-    """As :func:`share_folder`, for triggers: the synchronous look-up can deadlock their event loop."""
-    return _folder(conn_id, await BaseHook.aget_connection(conn_id))
-
-
-def _folder(conn_id: str, connection: Connection) -> Path:
-    path = connection.extra_dejson.get("path")
-    if not path:
-        raise _incomplete(conn_id, "extra.path, the folder of the share")
-    return Path(path)
 
 
 def blob_account(conn_id: str, preset: str = "azure") -> BlobAccount:

@@ -22,12 +22,11 @@ ACCOUNT = f"DefaultEndpointsProtocol=http;AccountName=hub;AccountKey={SECRET};Bl
 
 
 @pytest.fixture
-def connections(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def connections(monkeypatch: pytest.MonkeyPatch) -> None:
     """One connection of each kind, complete."""
     vm = {"key_file": "/keys/vm", "host_key": "ssh-ed25519 AAAA"}
     registry = {"login": "puller", "password": SECRET, "extra": {"insecure": True}}
     for conn_id, fields in {
-        "share1": {"conn_type": "fs", "extra": {"path": str(tmp_path)}},
         "blob1": {"conn_type": "wasb", "extra": {"connection_string": ACCOUNT, "api_version": "2019-02-02"}},
         "vm1": {"conn_type": "edgeloop_ssh", "host": "10.0.0.4", "login": "trainer", "extra": vm},
         "builder1": {"conn_type": "edgeloop_docker", "host": "unix:///run/docker.sock"},
@@ -42,9 +41,8 @@ def _set(monkeypatch: pytest.MonkeyPatch, conn_id: str, fields: dict[str, Any]) 
 
 
 @pytest.mark.usefixtures("connections")
-def test_every_kind_becomes_its_endpoint(tmp_path: Path) -> None:
+def test_every_kind_becomes_its_endpoint() -> None:
     """Address, login and options arrive where the library reads them; SSH falls back to port 22."""
-    assert hooks.share_folder("share1") == tmp_path
     assert hooks.blob_account("blob1").api_version == "2019-02-02"
     vm = hooks.ssh_endpoint("vm1")
     assert (vm.connection, vm.host, vm.port, vm.user) == ("vm1", "10.0.0.4", 22, "trainer")
@@ -55,20 +53,19 @@ def test_every_kind_becomes_its_endpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("connections")
-def test_triggers_read_the_same_as_tasks(tmp_path: Path) -> None:
+def test_triggers_read_the_same_as_tasks() -> None:
     """The awaited look-ups give what the blocking ones give."""
 
     async def read() -> tuple[object, object]:
-        return await hooks.ssh_endpoint_async("vm1"), await hooks.share_folder_async("share1")
+        return await hooks.ssh_endpoint_async("vm1"), await hooks.blob_account_async("blob1")
 
-    assert asyncio.run(read()) == (hooks.ssh_endpoint("vm1"), tmp_path)
+    assert asyncio.run(read()) == (hooks.ssh_endpoint("vm1"), hooks.blob_account("blob1"))
 
 
 @pytest.mark.usefixtures("connections")
 @pytest.mark.parametrize(
     ("read", "missing"),
     [
-        (hooks.share_folder, "extra.path"),
         (hooks.blob_account, "extra.connection_string"),
         (hooks.ssh_endpoint, "host and login"),
         (hooks.engine_endpoint, "unix:///"),
