@@ -13,8 +13,20 @@ from pydantic import Field, model_validator
 
 from edgeloop.pipeline_data import Columns, Nudge, Source, Storage, Transfer, Validation
 from edgeloop.pipeline_parts import ConnectionId, Name, Part, Permit, Share, twice, wrong
+from edgeloop.pipeline_training import Registry, Training, Workspace
 
-__all__ = ["Columns", "Nudge", "Pipeline", "Source", "Storage", "Transfer", "Validation"]
+__all__ = [
+    "Columns",
+    "Nudge",
+    "Pipeline",
+    "Registry",
+    "Source",
+    "Storage",
+    "Training",
+    "Transfer",
+    "Validation",
+    "Workspace",
+]
 
 CRON_FIELDS = 5
 
@@ -54,33 +66,6 @@ class Model(Part):
         if names := twice(one.name for one in self.features):
             raise wrong(f"names {', '.join(names)} more than once; each feature is one column of the input", "features")
         return self
-
-
-class Training(Part):
-    """The VM, what one training may use there, and what it trains on."""
-
-    backend: Literal["vm", "azure_ml"] = "vm"
-    """Who runs the job; :mod:`edgeloop.residency` says what each may do."""
-    connection: ConnectionId = "edgeloop_vm"
-    image: str = "edgeloop/trainer"
-    cpus: Annotated[float, Field(gt=0)] = 1.0
-    memory_mb: Annotated[int, Field(ge=64)] = 2048
-    timeout_minutes: Annotated[float, Field(gt=0)] = 60.0
-    window_months: Annotated[int, Field(ge=1)] = 3
-    minimum_months: Annotated[int, Field(ge=1)] = 3
-    """How many different months the window must hold before anything is trained."""
-    holdout_days: Annotated[int, Field(ge=1)] = 14
-    retrain_on: Literal["drift", "new_data"] = "drift"
-    """``drift``: new data trains only while there is no champion; ``new_data``: every new batch trains."""
-    parameters: dict[str, int | float | str | bool] = Field(default_factory=dict)
-
-
-class Registry(Part):
-    """Where model versions are registered and what makes a challenger better."""
-
-    backend: Literal["blob"] = "blob"
-    minimum_gain: Share = 0.0
-    """By how much a challenger's share of right rows must beat the champion's on the same hold-out."""
 
 
 class Image(Part):
@@ -126,12 +111,16 @@ class Schedules(Part):
     sweep: str = "*/10 * * * *"
     full_sweep: str = "17 3 * * *"
     drift: str = "0 6 * * *"
+    retrain: str = ""
+    """When the current dataset is trained again whatever came in; "" never."""
 
     @model_validator(mode="after")
     def _five_fields(self) -> Self:
         from croniter import croniter
 
-        for name in ("sweep", "full_sweep", "drift"):
+        for name in ("sweep", "full_sweep", "drift", "retrain"):
+            if name == "retrain" and not self.retrain:
+                continue
             if len(getattr(self, name).split()) != CRON_FIELDS or not croniter.is_valid(getattr(self, name)):
                 raise wrong("must be a cron expression of five fields, for example '*/10 * * * *'", name)
         return self
@@ -155,6 +144,7 @@ class Pipeline(Part):
     transfer: Transfer = Transfer()
     training: Training = Training()
     registry: Registry = Registry()
+    azure_ml: Workspace | None = None
     image: Image
     rollout: Rollout
     drift: Drift = Drift()

@@ -90,6 +90,8 @@ class Columns(Part):
     target: str
     timezone: str = "UTC"
     """How event times without an offset are read (an IANA name)."""
+    identifiers: tuple[str, ...] = ()
+    """Columns whose values name a person or a thing: none of them may be in what a training puts out."""
 
     @model_validator(mode="after")
     def _timezone_exists(self) -> Self:

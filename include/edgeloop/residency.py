@@ -59,7 +59,7 @@ def refusals(spec: Pipeline) -> tuple[Refusal, ...]:
 
 
 def _training(spec: Pipeline) -> Iterator[Refusal]:
-    if spec.training.backend == "azure_ml":
+    if spec.training.backend != "vm":
         leaves = not permits(spec, "azure_ml_outputs")
         yield Refusal(at=("training", "backend"), remedy=AZURE_ML_LEAVES if leaves else VM_ONLY)
 
