@@ -121,6 +121,18 @@ def without_sshd(site: Site) -> Iterator[None]:
 
 
 @contextmanager
+def without_engine(site: Site, host: str, *, keep_containers: bool) -> Iterator[None]:
+    """A host's engine is stopped in order in the block; its containers live on if it keeps them, else they end too."""
+    machine = _machine(site, host)
+    machine.keep_containers(keep=keep_containers)
+    machine.stop_engine()
+    try:
+        yield
+    finally:
+        machine.start()
+
+
+@contextmanager
 def without_share(site: Site, *, mount_point: bool = False) -> Iterator[None]:
     """The share's folder is gone in the block, or what a mount leaves when it goes: its empty ``mount_point``."""
     root = site.share.path

@@ -7,6 +7,7 @@ first process is a power cut: the kernel ends the engine, its shims and every co
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import signal
@@ -99,6 +100,13 @@ class Machine:
         processes.wait(lambda: not self.engine_pids(), _BOOT_S)
         processes.stop(self._layout, f"{self.name}-docker", deadline=0.0)
         return bool(pids)
+
+    def keep_containers(self, *, keep: bool) -> None:
+        """Let containers outlive the engine, or not, from now on; the engine takes that up while it runs."""
+        config = self._layout.home(self.name) / "etc-docker" / "daemon.json"
+        config.write_text(json.dumps({"live-restore": keep}) + "\n")
+        engines = [pid for pid in self.engine_pids() if (found := proc.stat(pid)) and found.name == "dockerd"]
+        proc.signal_all(engines, signal.SIGHUP)
 
     def _prepare(self) -> None:
         own = self._layout.home(self.name)
