@@ -18,7 +18,7 @@ from edgeloop.training import compute, session
 from edgeloop.training.dataset import require_certified
 from edgeloop.training.follow import Ending
 from edgeloop.training.job import Action, Found, Job, decide
-from edgeloop.training.plan import job_of, members, plan
+from edgeloop.training.plan import cargo, job_of, plan
 from edgeloop_airflow import hooks
 from edgeloop_airflow.discreet import discreet
 from edgeloop_airflow.origin import origin
@@ -168,7 +168,7 @@ class TrainOnVMOperator(BaseOperator):
         return earlier, desk.store.get(ModelVersion, earlier.champion) if earlier.champion else None
 
     def _engage(self, desk: Desk, vm: TrainingVm, job: Job, data: Dataset, champion: ModelVersion | None) -> Found:
-        sent = members(desk.snapshot, data, champion, desk.blobs)
+        sent = cargo(desk.snapshot, data, champion, desk.blobs)
         return session.engage(vm, job, sent, self.log.info)
 
     def _forced(self) -> str:

@@ -28,6 +28,13 @@ class Member:
     read: Callable[[], Iterable[bytes]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cargo:
+    """Everything a job finds on the VM."""
+
+    members: tuple[Member, ...]
+
+
 def member(path: str, data: bytes) -> Member:
     """A file that is in memory."""
     return Member(path=path, size=len(data), sha256=sha256_hex(data), read=lambda: (data,))

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from edgeloop.records import FileRef, TrainingRun, canonical_json
-from edgeloop.training.bundle import Member, member
+from edgeloop.training.bundle import Cargo, Member, member
 from edgeloop.training.dataset import dataset_json, file_names
 from edgeloop.training.job import Job
 from edgeloop.transfer import Terms, stream
@@ -62,6 +62,11 @@ def job_of(run: TrainingRun, spec: Pipeline, *, now: float) -> Job:
         memory_mb=spec.training.memory_mb,
         deadline=int(now + spec.training.timeout_minutes * MINUTE),
     )
+
+
+def cargo(snapshot: Snapshot, dataset: Dataset, champion: ModelVersion | None, source: Target) -> Cargo:
+    """What the job is sent, and how."""
+    return Cargo(members=members(snapshot, dataset, champion, source))
 
 
 def members(snapshot: Snapshot, dataset: Dataset, champion: ModelVersion | None, source: Target) -> tuple[Member, ...]:

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from edgeloop.errors import ConfigurationError, ConflictError, IntegrityError, TrainingFailedError, UnreachableError
 from edgeloop.ssh import problems
-from edgeloop.training import bundle, commands
-from edgeloop.training.job import FOLDER, Found, describe_end, parse_state
+from edgeloop.training import commands
+from edgeloop.training.job import Found, describe_end, parse_state
 from edgeloop.training.outputs import Choice, choose, parse_listing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from edgeloop.ssh.shell import Shell
-    from edgeloop.training.bundle import Member
     from edgeloop.training.job import Job
     from edgeloop.training.outputs import Entry
 
@@ -80,32 +77,6 @@ class TrainingVm:
         found = Found() if lines[0] == "absent" else parse_state(lines[0])
         folder, cancelled = lines[1], " ".join(lines[2:])
         return dataclasses.replace(found, staged=folder == "staged", folder=folder != "none", cancelled=cancelled)
-
-    def stage(self, job: Job, members: Sequence[Member]) -> None:
-        """Bring data and code into the job's folder, verified there; already staged is nothing to do.
-
-        Raises:
-            IntegrityError: The bytes that arrived are not those of the records.
-            ConflictError: The VM's disk is too full.
-        """
-        text = commands.stage(job, need_kib=bundle.needed_kib(members))
-        done = self.shell.run(text, stdin=bundle.tar_stream(members), timeout=MOVE_SECONDS)
-        if done.exit == commands.NO_SPACE:
-            raise ConflictError(
-                f"The disk of {self.shell.endpoint.host} (connection {self.shell.endpoint.connection!r}) is too full: "
-                f"{done.err.strip()}.",
-                left="nothing was staged",
-                next=f"Log in, remove what is not needed (`du -sh ~/{FOLDER}/* ~`, `docker system df`) and "
-                "clear the task.",
-            )
-        if "sha256sum" in done.err and done.exit != 0:
-            raise IntegrityError(
-                f"What arrived on {self.shell.endpoint.host} is not what was sent: {done.err.strip()}",
-                left="nothing was staged",
-                next="Clear the task; if it happens again, compare the blob with its record's sha256.",
-            )
-        if done.exit != 0:
-            raise problems.command_failed(self.shell.endpoint, "(stage)", done.exit, done.err)
 
     def submit(self, job: Job) -> bool:
         """Start the job; False when it was there already and this call started nothing."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from edgeloop.errors import ConflictError
 from edgeloop.records import FileRef, TrainingRun
+from edgeloop.training import staging
 from edgeloop.training.commands import GRACE_SECONDS
 from edgeloop.training.job import Action, Found, decide
 from edgeloop.training.outputs import METRICS, canonical_metrics
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from edgeloop.store import Store
-    from edgeloop.training.bundle import Member
+    from edgeloop.training.bundle import Cargo
     from edgeloop.training.job import Job
     from edgeloop.training.outputs import Entry
     from edgeloop.training.remote import TrainingVm
@@ -45,7 +46,7 @@ class Blobs(Protocol):
         ...
 
 
-def engage(vm: TrainingVm, job: Job, members: Sequence[Member], say: Callable[[str], None]) -> Found:
+def engage(vm: TrainingVm, job: Job, cargo: Cargo, say: Callable[[str], None]) -> Found:
     """See to it that the job runs or has ended well, starting it only when nothing of it is there.
 
     Returns what was found last: ``running`` (with the deadline its first submission was given), ``exited`` with 0, or
@@ -62,15 +63,15 @@ def engage(vm: TrainingVm, job: Job, members: Sequence[Member], say: Callable[[s
         if decision.action in {Action.ATTACH, Action.COLLECT} or (started and decision.action is Action.RESUBMIT):
             return found
         started = started or decision.action in {Action.SUBMIT, Action.START}
-        _act(vm, job, decision.action, members)
+        _act(vm, job, decision.action, cargo, say)
         if decision.action is Action.REFUSE:
             raise _refused(vm, job, decision.why)
     raise _refused(vm, job, f"it changed {ROUNDS} times while this task looked at it")
 
 
-def _act(vm: TrainingVm, job: Job, action: Action, members: Sequence[Member]) -> None:
+def _act(vm: TrainingVm, job: Job, action: Action, cargo: Cargo, say: Callable[[str], None]) -> None:
     if action is Action.SUBMIT:
-        vm.stage(job, members)
+        staging.stage(vm.shell, job, cargo, say)
         vm.submit(job)
     elif action is Action.START:
         vm.start(job)

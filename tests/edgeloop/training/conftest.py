@@ -14,7 +14,7 @@ from edgeloop.records import sha256_hex
 from edgeloop.ssh.endpoint import Endpoint
 from edgeloop.ssh.shell import Shell
 from edgeloop.training import session
-from edgeloop.training.bundle import Member, member
+from edgeloop.training.bundle import Cargo, Member, member
 from edgeloop.training.follow import Ending, Follower, Patience
 from edgeloop.training.job import Found, Job
 from edgeloop.training.remote import TrainingVm
@@ -60,7 +60,7 @@ class Bench:
     def engage(self, job: Job, script: str) -> Found:
         """See to it that the job runs the script."""
         with Shell(self.endpoint) as shell:
-            return session.engage(TrainingVm(shell), job, sent(script), self.said.append)
+            return session.engage(TrainingVm(shell), job, Cargo(members=sent(script)), self.said.append)
 
     def look(self, job: Job) -> Found:
         """What is there."""

@@ -12,7 +12,8 @@ from tests.edgeloop.training.conftest import Bench, eventually, sent
 from edgeloop.errors import UnreachableError
 from edgeloop.ssh import endpoint as ssh_endpoint
 from edgeloop.ssh.shell import Shell
-from edgeloop.training import commands
+from edgeloop.training import commands, staging
+from edgeloop.training.bundle import Cargo
 from edgeloop.training.follow import Ending
 from edgeloop.training.remote import TrainingVm
 from lab import faults
@@ -140,5 +141,5 @@ def test_a_full_disk_starts_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("edgeloop.training.bundle.SPARE_KIB", 10**12)
     job = bench.job()
     with Shell(bench.endpoint) as shell, pytest.raises(ConflictError, match="KiB are needed"):
-        TrainingVm(shell).stage(job, sent("print(1)"))
+        staging.stage(shell, job, Cargo(members=sent("print(1)")), print)
     assert bench.look(job).folder is False

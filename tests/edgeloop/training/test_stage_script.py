@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edgeloop.errors import IntegrityError
-from edgeloop.training import bundle, commands
+from edgeloop.training import bundle, stage_commands
 from edgeloop.training.bundle import Member, member
 from edgeloop.training.job import Job
 
@@ -23,7 +23,7 @@ MEMBERS = (member("data/dataset.json", b"{}"), member("code/train.py", b"print(1
 def stage(home: Path, members: Sequence[Member], *, need_kib: int = 1) -> subprocess.CompletedProcess[bytes]:
     """Run the staging text as the login shell would, in ``home``."""
     return subprocess.run(
-        ["sh", "-c", commands.stage(JOB, need_kib=need_kib)],
+        ["sh", "-c", stage_commands.stage(JOB, need_kib=need_kib)],
         input=b"".join(bundle.tar_stream(members)),
         cwd=home,
         capture_output=True,
@@ -63,7 +63,7 @@ def test_other_bytes_than_the_manifest_says_are_refused(tmp_path: Path) -> None:
 def test_a_stream_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
     """Half a tar is no staged job."""
     raw = b"".join(bundle.tar_stream((member("data/a", b"x" * 100_000),)))
-    text = commands.stage(JOB, need_kib=1)
+    text = stage_commands.stage(JOB, need_kib=1)
     done = subprocess.run(["sh", "-c", text], input=raw[:50_000], cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode != 0
     assert list((tmp_path / "edgeloop/jobs").iterdir()) == []
@@ -81,7 +81,7 @@ def test_what_a_crash_left_is_replaced(tmp_path: Path) -> None:
 def test_a_full_disk_is_noticed_before_anything_is_sent(tmp_path: Path) -> None:
     """The exit code and the message say how much is needed."""
     done = stage(tmp_path, MEMBERS, need_kib=10**12)
-    assert done.returncode == commands.NO_SPACE
+    assert done.returncode == stage_commands.NO_SPACE
     assert b"1000000000000 KiB are needed" in done.stderr
 
 

@@ -13,7 +13,7 @@ from edgeloop.errors import ConfigurationError, IntegrityError, TrainingFailedEr
 from edgeloop.records import TrainingRun
 from edgeloop.ssh.shell import Shell
 from edgeloop.training import commands, session
-from edgeloop.training.bundle import Member
+from edgeloop.training.bundle import Cargo, Member
 from edgeloop.training.follow import Ending
 from edgeloop.training.job import describe_end
 from edgeloop.training.remote import TrainingVm
@@ -282,7 +282,7 @@ def test_a_file_that_changed_in_storage_is_not_trained_on(bench: Bench) -> None:
     good = sent("print(1)")
     bad = Member(path=good[1].path, size=good[1].size, sha256="0" * 64, read=good[1].read)
     with Shell(bench.endpoint) as shell, pytest.raises(IntegrityError, match="not what was sent"):
-        session.engage(TrainingVm(shell), job, (good[0], bad), print)
+        session.engage(TrainingVm(shell), job, Cargo(members=(good[0], bad)), print)
     assert bench.look(job).staged is False
 
 
