@@ -13,7 +13,8 @@
     ├── TrainingFailedError     the job on the VM ended badly
     ├── EngineError             a Docker engine answered that it could not do what was asked
     ├── ProofFailedError        an image does not answer as the registered model does
-    └── RolloutFailedError      a ring did not pass; the devices were restored
+    ├── RolloutFailedError      a ring did not pass; the devices were restored
+    └── CloudError              Azure refused what was asked of it, or began it and could not finish
 
 Each says what happened, what was left as it was, and the next thing to type or to do.
 """
@@ -102,3 +103,7 @@ class ProofFailedError(EdgeloopError):
 
 class RolloutFailedError(EdgeloopError):
     """A ring did not pass its gate; the exposed devices were restored."""
+
+
+class CloudError(EdgeloopError):
+    """Azure refused what was asked of it, or began it and could not finish."""

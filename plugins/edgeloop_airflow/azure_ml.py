@@ -1,0 +1,50 @@
+"""Azure Machine Learning around the training: from an Airflow connection and a pipeline's section to the workspace."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.sdk import BaseHook
+
+from edgeloop.azure_ml.identity import Identity
+from edgeloop.azure_ml.workspace import WorkspaceEndpoint
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+    from edgeloop.pipeline_training import Workspace
+
+
+def azure_identity(conn_id: str) -> Identity:
+    """Who asks Azure, by a connection of type ``azure``; raises ``ConfigurationError`` naming the field."""
+    return identity_of(conn_id, BaseHook.get_connection(conn_id))
+
+
+async def azure_identity_async(conn_id: str) -> Identity:
+    """As :func:`azure_identity`, for triggers: the synchronous look-up can deadlock their event loop."""
+    return identity_of(conn_id, await BaseHook.aget_connection(conn_id))
+
+
+def identity_of(conn_id: str, connection: Connection) -> Identity:
+    """Who asks Azure, by a connection's fields."""
+    return Identity.of(conn_id, connection.login or "", connection.password or "", connection.extra_dejson)
+
+
+def azure_ml_workspace(spec: Workspace) -> WorkspaceEndpoint:
+    """The workspace that a pipeline's ``azure_ml`` section names."""
+    return endpoint_of(spec, azure_identity(spec.connection))
+
+
+async def azure_ml_workspace_async(spec: Workspace) -> WorkspaceEndpoint:
+    """As :func:`azure_ml_workspace`, for triggers."""
+    return endpoint_of(spec, await azure_identity_async(spec.connection))
+
+
+def endpoint_of(spec: Workspace, identity: Identity) -> WorkspaceEndpoint:
+    """The workspace of a section, asked by ``identity``."""
+    return WorkspaceEndpoint(
+        identity=identity,
+        subscription=spec.subscription,
+        resource_group=spec.resource_group,
+        workspace=spec.workspace,
+    )
