@@ -1,4 +1,4 @@
-"""What Azure ML is asked for, as REST bodies of api-version 2024-10-01; pure, the same training gives the same bytes."""
+"""What Azure ML is asked for, as REST bodies of api-version 2024-10-01; the same training gives the same bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ FILES, CHAMPION, OUTPUTS, CHECKPOINT = "files", "champion", "outputs", "checkpoi
 ENVIRONMENT = "edgeloop-trainer"
 CODE = "edgeloop-code"
 VERSION_DIGITS = 32
-MOST_DESCRIPTION = 250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +57,6 @@ class JobPlan:
         """The ARM id of the compute it runs on."""
         name = self.spec.azure_ml.compute if self.spec.azure_ml else ""
         return f"{self.workspace}/computes/{name}"
-
-
-def workspace_id(subscription: str, resource_group: str, workspace: str) -> str:
-    """The ARM id of a workspace."""
-    return (
-        f"/subscriptions/{subscription}/resourceGroups/{resource_group}"
-        f"/providers/Microsoft.MachineLearningServices/workspaces/{workspace}"
-    )
 
 
 def store_uri(workspace: str, datastore: str) -> str:
@@ -184,11 +175,10 @@ def tags(plan: JobPlan) -> dict[str, str]:
 def about(plan: JobPlan) -> dict[str, Any]:
     """What every kind of job has in common."""
     run = plan.run
-    why = f" Forced: {run.forced}" if run.forced else ""
     return {
         "displayName": f"{run.pipeline} {run.id[:12]} attempt {plan.attempt}",
         "experimentName": plan.experiment,
-        "description": f"Training {run.id[:24]} of dataset {run.dataset[:24]}.{why}"[:MOST_DESCRIPTION],
+        "description": f"Training {run.id[:24]} of dataset {run.dataset[:24]}.",
         "tags": tags(plan),
         "computeId": plan.compute,
         "isArchived": False,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgeloop.azure_ml.arm import ArmClient
 
 API_VERSION = "2024-10-01"
-"""Of every request about jobs, their code and their environments: the newest stable one with a published OpenAPI file."""
+"""Of every request about jobs, their code and environments: the newest stable one whose OpenAPI file is there."""
 TAG_TRAINING = "edgeloop.training"
 MOST_ATTEMPTS = 50
 START_MINUTES = 60.0
@@ -29,9 +29,11 @@ GONE_SECONDS = 180.0
 LOOK_SECONDS = 5.0
 ALREADY = "already exist"
 
-RUNS = ("NotStarted", "Starting", "Provisioning", "Preparing", "Queued", "Running", "Finalizing", "NotResponding", "Unknown")  # fmt: skip
+RUNS = frozenset(
+    "NotStarted Starting Provisioning Preparing Queued Running Finalizing NotResponding Unknown Scheduled".split()
+)
 """Words for a job that has not ended; Microsoft's OpenAPI file of 2024-10-01, JobStatus."""
-DONE, ENDED_BADLY, LEAVING, HELD = "Completed", ("Failed", "Canceled"), "CancelRequested", "Paused"
+DONE, ENDED_BADLY, LEAVING = "Completed", ("Failed", "Canceled"), "CancelRequested"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,15 @@ class Decision:
 
     action: Action
     why: str
+
+
+BY_STATUS = {
+    DONE: (Action.COLLECT, "it completed"),
+    "Failed": (Action.RESUBMIT, "it failed"),
+    "Canceled": (Action.RESUBMIT, "it was cancelled"),
+    LEAVING: (Action.WAIT, "it is being cancelled"),
+    "Paused": (Action.REFUSE, "somebody paused it"),
+}
 
 
 def job_name(run_id: str, attempt: int = 1) -> str:
@@ -123,17 +134,12 @@ def decide(found: FoundJob, run_id: str) -> Decision:
             action=Action.REFUSE,
             why=f"a job of that name belongs to {found.owner or 'nobody known'}, not to this training",
         )
-    if found.status == DONE:
-        return Decision(action=Action.COLLECT, why="it completed")
-    if found.status in ENDED_BADLY:
-        return Decision(action=Action.RESUBMIT, why=f"it ended as {found.status}")
-    if found.status == LEAVING:
-        return Decision(action=Action.WAIT, why="it is being cancelled")
-    if found.status == HELD:
-        return Decision(action=Action.REFUSE, why="somebody paused it")
     if found.status in RUNS:
         return Decision(action=Action.ATTACH, why=f"it is {found.status}")
-    return Decision(action=Action.REFUSE, why=f"Azure ML calls it {found.status!r}, which is not known here")
+    action, why = BY_STATUS.get(
+        found.status, (Action.REFUSE, f"Azure ML calls it {found.status!r}, which is not known here")
+    )
+    return Decision(action=action, why=why)
 
 
 def deadline_of(found: FoundJob, minutes: float) -> int:

@@ -1,0 +1,101 @@
+"""The last words of a job of Azure ML, as far as the workspace's run history gives them.
+
+Run history has no published OpenAPI file; what is asked is what azure-ai-ml 1.35.2 asks for ``jobs.stream``: the
+workspace's discovery document, a run's details, and its log files behind short-lived SAS addresses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from edgeloop.errors import EdgeloopError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgeloop.azure_ml.workspace import WorkspaceEndpoint
+
+SCOPE = "https://ml.azure.com/.default"
+TAIL_BYTES = 16 * 1024
+TAIL_LINES = 40
+FETCH_SECONDS = 30.0
+PREFERRED = ("user_logs/std_log.txt", "logs/user/error.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastWords:
+    """How a job ended in Azure ML's own words, and the last lines of its log."""
+
+    error: str = ""
+    lines: tuple[str, ...] = ()
+    missing: str = ""
+    """Why there are no lines."""
+
+
+def last_words(endpoint: WorkspaceEndpoint, name: str) -> LastWords:
+    """Ask run history for a job's error and the end of its log; raises nothing: a failed job is told in any case."""
+    try:
+        with endpoint.connect() as arm:
+            discovery = (endpoint.describe(arm).get("properties") or {}).get("discoveryUrl") or ""
+        data_plane = dataclasses.replace(endpoint.arm, scope=SCOPE)
+        details = _details(data_plane, endpoint.id, str(discovery), name)
+    except (EdgeloopError, ValueError) as error:
+        what = error.what if isinstance(error, EdgeloopError) else str(error)
+        return LastWords(missing=f"run history does not say: {what}")
+    said = _message(details.get("error"))
+    address = log_address(details.get("logFiles") or {})
+    if not address:
+        return LastWords(error=said, missing="the job has written no log")
+    try:
+        return LastWords(error=said, lines=_tail(address))
+    except (urllib.error.URLError, TimeoutError, OSError) as error:
+        # The address holds a SAS and is in no message.
+        return LastWords(error=said, missing=f"its log cannot be read: {type(error).__name__}")
+
+
+def _details(endpoint: Any, workspace: str, discovery: str, name: str) -> dict[str, Any]:
+    from edgeloop.azure_ml.arm import ArmClient
+
+    with ArmClient(endpoint) as data_plane:
+        if not discovery.startswith("https://"):
+            raise ValueError("the workspace names no discovery address")
+        api = str(data_plane.send("GET", discovery).json().get("api") or "")
+        if not api.startswith("https://"):
+            raise ValueError("the workspace's discovery names no API")
+        found = data_plane.send("GET", f"{api}/history/v1.0{workspace}/runs/{quote(name)}/details").json()
+        return dict(found)
+
+
+def _message(error: Any) -> str:
+    inner = (error or {}).get("error") or error or {}
+    words = [str(inner.get(one) or "") for one in ("code", "message")]
+    return ": ".join(one for one in words if one)
+
+
+def log_address(files: Mapping[str, str]) -> str:
+    """The address of the log to show: the script's own, else the last of the others by name; "" without any."""
+    for name in PREFERRED:
+        if name in files:
+            return files[name]
+    ours = sorted(one for one in files if one.startswith("user_logs/")) or sorted(files)
+    return files[ours[-1]] if ours else ""
+
+
+def _tail(address: str) -> tuple[str, ...]:
+    if not address.startswith("https://"):
+        raise urllib.error.URLError("no https address")
+    # Storage answers a suffix range with the whole blob (Range: bytes=-n is no form it knows): ask for the size first.
+    head = urllib.request.Request(address, method="HEAD")  # noqa: S310 - checked above
+    with urllib.request.urlopen(head, timeout=FETCH_SECONDS) as reply:  # noqa: S310
+        size = int(reply.headers.get("Content-Length") or 0)
+    start = max(size - TAIL_BYTES, 0)
+    request = urllib.request.Request(address, headers={"Range": f"bytes={start}-"})  # noqa: S310 - checked above
+    with urllib.request.urlopen(request, timeout=FETCH_SECONDS) as reply:  # noqa: S310
+        text = reply.read(TAIL_BYTES).decode(errors="replace")
+    lines = text.splitlines()
+    return tuple(lines[1 if start and len(lines) > 1 else 0 :][-TAIL_LINES:])
