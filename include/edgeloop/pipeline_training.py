@@ -55,6 +55,8 @@ class Registry(Part):
     """How many hold-out rows the comparison needs."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """How sure the paired test must be that the challenger is better."""
+    block_hours: Annotated[float, Field(gt=0, le=168)] = 24.0
+    """How long errors hang together: what the paired test counts are blocks of time, not rows."""
 
 
 class Workspace(Part):

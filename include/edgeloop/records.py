@@ -133,6 +133,7 @@ class TrainingRun(Record):
 
     kind: ClassVar[str] = "training_run"
     identity: ClassVar[tuple[str, ...]] = ("dataset", "code", "image", "parameters", "champion", "forced")
+    identity_if_set: ClassVar[tuple[str, ...]] = ("inputs",)
 
     dataset: str
     code: str
@@ -140,6 +141,10 @@ class TrainingRun(Record):
     parameters: str
     champion: str = ""
     forced: str = ""
+    inputs: str = ""
+    """The sha256 of what pipeline.yaml says of columns, features, domain and tolerance."""
+    reason: str = ""
+    """Why it was asked for, in words: new data, drift, what changed in code, parameters or image, a cron tick."""
     outputs: tuple[FileRef, ...] = ()
     metrics: str = ""
     """Canonical JSON of metrics.json."""

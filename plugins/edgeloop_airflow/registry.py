@@ -10,8 +10,9 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from edgeloop import registry
-from edgeloop.errors import IntegrityError, NotFoundError
+from edgeloop.errors import IntegrityError, NotFoundError, TrainingFailedError
 from edgeloop.records import Dataset, ModelVersion, TrainingRun, sha256_hex
+from edgeloop.registry import paired
 from edgeloop.residency_outputs import require_figures
 from edgeloop_airflow import hooks
 from edgeloop_airflow.discreet import discreet
@@ -36,6 +37,10 @@ class RegisterModelOperator(BaseOperator):
         training_run: Id of the finished training; by default what the task ``train`` returned.
         promote: A reason to send the model on although it is no better, older, made by a rerun or backfill, rejected or
             quarantined; written down. By default what the run's conf says, or the run that set this one off.
+
+    Champion and challenger are compared by a paired test on the hold-out (:mod:`edgeloop.registry.paired`); its numbers
+    are in the log, in the promotion ledger, and as ``comparison`` among the version's metrics. A hold-out that cannot
+    tell leaves the champion.
 
     Returns the model's id. Emits its partition on every outlet only if it became the candidate (or is it already);
     otherwise the task is skipped with the numbers. The version is registered in any case.
@@ -65,7 +70,7 @@ class RegisterModelOperator(BaseOperator):
         champion = registry.champion(desk.store)
         model = self._register(desk, run)
         why = self._why(context)
-        decision = decide(model, run, champion, desk.snapshot.spec.registry.minimum_gain, why)
+        decision = decide(model, run, champion, registry.Rules.of(desk.snapshot.spec.registry), why)
         self.log.info("Version %d (%s) of training run %s: %s", model.version, model.id, run.id, decision.reason)
         if not decision.better:
             raise AirflowSkipException(f"Version {model.version} is registered but goes no further: {decision.reason}.")
@@ -93,7 +98,7 @@ class RegisterModelOperator(BaseOperator):
                 next="Find out who changed it, then clear the train task with 'force' to train anew.",
             )
         dataset = desk.store.find(Dataset, run.dataset)
-        metrics = json.loads(run.metrics)
+        metrics = travelling(json.loads(run.metrics))
         require_figures(desk.snapshot.spec, metrics)
         return registry.register(
             desk.store,
@@ -102,7 +107,7 @@ class RegisterModelOperator(BaseOperator):
             onnx=onnx,
             training_run=run,
             metrics=metrics,
-            tags={"dataset": run.dataset, "reason": dataset.reason if dataset else ""},
+            tags={"dataset": run.dataset, "reason": run.reason or (dataset.reason if dataset else "")},
             window_end=dataset.window_end if dataset else "",
             by=self.dag_id,
         )
@@ -117,27 +122,43 @@ class RegisterModelOperator(BaseOperator):
         registry.nominate(desk.store, model, by=self.dag_id, why=why, evidence=evidence, force=promote)
 
 
+def travelling(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics as they go with the model: what the paired test found in the place of the counts it was made on.
+
+    The counts of every block stay with the training's record. Raises ``TrainingFailedError`` if they are wrong.
+    """
+    if paired.NAME not in metrics:
+        return metrics
+    rest = {name: value for name, value in metrics.items() if name != paired.NAME}
+    return rest | {"comparison": paired.read(metrics).figures()}
+
+
 def decide(
     model: ModelVersion,
     run: TrainingRun,
     champion: ModelVersion | None,
-    minimum_gain: float,
+    rules: registry.Rules,
     why: Origin,
 ) -> registry.Decision:
     """Whether ``model`` may become the candidate: of a run that may send it, and the winner of a fair comparison."""
     allowed = registry.may_go_out(model, champion, why)
     if not allowed.better:
         return allowed
-    compared = _compared(model, run, champion, minimum_gain)
-    return replace(compared, better=True) if why.promote else compared
+    if not why.promote:
+        return _compared(model, run, champion, rules)
+    try:
+        return replace(_compared(model, run, champion, rules), better=True)
+    except TrainingFailedError as error:
+        # Somebody who gave a reason is not held up by a script that cannot be compared.
+        return registry.Decision(better=True, reason=f"not compared: {error.what}")
 
 
 def _compared(
-    model: ModelVersion, run: TrainingRun, champion: ModelVersion | None, minimum_gain: float
+    model: ModelVersion, run: TrainingRun, champion: ModelVersion | None, rules: registry.Rules
 ) -> registry.Decision:
     metrics = json.loads(run.metrics)
     if champion is None:
-        return registry.compare(metrics, None, minimum_gain)
+        return registry.compare(metrics, rules, champion=False)
     if model.id == champion.id:
         return registry.Decision(
             better=False, reason=f"the training gave the champion again, version {champion.version}"
@@ -148,4 +169,4 @@ def _compared(
             reason=f"it was measured against {run.champion[:16] or 'no champion'}, but version {champion.version} is "
             "champion by now; a new retraining is measured against that one",
         )
-    return registry.compare(metrics, metrics.get("champion") or {}, minimum_gain)
+    return registry.compare(metrics, rules, champion=True)

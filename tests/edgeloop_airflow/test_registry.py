@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from edgeloop import registry
-from edgeloop.errors import IntegrityError, NotFoundError
+from edgeloop.errors import IntegrityError, NotFoundError, TrainingFailedError
 from edgeloop.records import Dataset, FileRef, ModelVersion, TrainingRun, canonical_json, sha256_hex
 from edgeloop_airflow import hooks
 from edgeloop_airflow.assets import Assets
@@ -45,8 +45,10 @@ class Plant:
         champion: float | None = None,
         damage: bool = False,
         until: str = "2014-04-01T00:00:00Z",
+        compared: bool = True,
+        days: int = 14,
     ) -> TrainingRun:
-        """A finished training with its outputs; ``champion`` is its accuracy on the same hold-out."""
+        """A finished training with its outputs; ``champion`` is its accuracy on the same hold-out of some ``days``."""
         known = registry.champion(self.desk.store)
         dataset = self.desk.store.put(
             Dataset(
@@ -62,6 +64,8 @@ class Plant:
         metrics: dict[str, Any] = {"accuracy": accuracy, "mae": 20.0}
         if champion is not None:
             metrics["champion"] = {"accuracy": champion, "mae": 30.0}
+            if compared:
+                metrics["paired"] = pairs(accuracy, champion, days)
         run = TrainingRun(
             pipeline="wind_power",
             dataset=dataset.id,
@@ -96,6 +100,23 @@ class Plant:
     def events(self) -> list[str]:
         """The promotion ledger, event by event."""
         return [f"{one.body['event']} {one.body['version']}" for one in self.desk.store.ledger("promotions")]
+
+
+def pairs(ours: float, theirs: float, days: int = 14) -> dict[str, Any]:
+    """Paired counts of 100 rows a day: of the two the better one has alone what it is better by, the same every day."""
+    rows = 100 * days
+    gain = round((ours - theirs) * 100)
+    blocks = [[max(gain, 0), max(-gain, 0)]] * days
+    both = round(min(ours, theirs) * rows)
+    alone = abs(gain) * days
+    return {
+        "both": both,
+        "challenger": max(gain, 0) * days,
+        "champion": max(-gain, 0) * days,
+        "neither": rows - both - alone,
+        "block_hours": 24,
+        "blocks": blocks,
+    }
 
 
 def _onnx(weight: float) -> bytes:
@@ -159,6 +180,48 @@ def test_a_better_model_goes_on_and_a_worse_one_stays(plant: Plant) -> None:
 
     assert keys == [plant.desk.store.get(ModelVersion, better).key]
     assert plant.events()[3:] == ["registered 2", "registered 3", "registered 4", "candidate 4"]
+
+
+def test_a_hold_out_that_cannot_tell_leaves_the_champion(plant: Plant) -> None:
+    """Better on four days of four is not sure enough: registered, told as inconclusive, and the champion stays."""
+    champion = plant.promote(plant.register(plant.train(1.0, 0.9))[0])
+
+    with pytest.raises(AirflowSkipException, match=r"cannot be told from .* to be 95% sure takes 5 blocks"):
+        plant.register(plant.train(2.0, 0.86, champion=0.85, days=4))
+
+    assert plant.events()[-1] == "registered 2"
+    assert registry.champion(plant.desk.store) == champion
+
+
+def test_the_numbers_of_the_comparison_are_in_record_ledger_and_log(
+    plant: Plant, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The version carries the figures and not the counts of every day; the ledger's reason and the log say them."""
+    plant.promote(plant.register(plant.train(1.0, 0.9))[0])
+
+    model = plant.desk.store.get(ModelVersion, plant.register(plant.train(2.0, 0.86, champion=0.85))[0])
+
+    metrics = json.loads(model.metrics)
+    assert "paired" not in metrics
+    assert metrics["comparison"] == {
+        "rows": 1400, "only_challenger_right": 14, "only_champion_right": 0, "gain": 0.01,
+        "blocks": 14, "block_hours": 24, "p_value": 6.104e-05,
+    }  # fmt: skip
+    words = "gain +0.0100: 14 rows only the challenger had right, 0 only the champion; p 6.1e-05 over 14 blocks of 24 h"
+    assert words in plant.desk.store.ledger("promotions")[-1].body["why"]
+    assert words in capsys.readouterr().out
+
+
+def test_a_training_without_paired_counts_is_an_error_and_no_rejection(plant: Plant) -> None:
+    """The task fails and says what train.py must write; a reason to promote is not held up by it."""
+    plant.promote(plant.register(plant.train(1.0, 0.9))[0])
+    run = plant.train(2.0, 0.95, champion=0.85, compared=False)
+
+    with pytest.raises(TrainingFailedError, match=r"Let train\.py write 'paired'"):
+        plant.register(run)
+
+    assert plant.register(run, promote="compared by hand")[1]
+    assert "not compared" in plant.desk.store.ledger("promotions")[-1].body["why"]
 
 
 def test_a_worse_model_goes_on_with_a_reason(plant: Plant) -> None:

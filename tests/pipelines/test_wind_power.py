@@ -15,6 +15,8 @@ import onnxruntime as ort
 import pandas as pd
 import pytest
 
+from edgeloop.registry import paired
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -123,15 +125,20 @@ def test_the_same_data_gives_the_same_bytes_whatever_the_order_of_its_files(tmp_
 def test_the_champion_is_judged_on_the_same_rows(tmp_path: Path) -> None:
     """A champion that is the new model itself gets the new model's metrics; the one of January is worse in December."""
     train(stage(tmp_path / "january"), tmp_path / "old")
-    december = stage(tmp_path / "december", "2014-12")
+    december = stage(tmp_path / "december", "2014-12", block_hours=3)
     (december / "champion.onnx").write_bytes((tmp_path / "old" / "model.onnx").read_bytes())
     train(december, tmp_path / "new")
     metrics = json.loads((tmp_path / "new" / "metrics.json").read_text())
     assert metrics["champion"]["mae"] > metrics["mae"]
+    pairs = paired.read(metrics)
+    assert (pairs.rows, pairs.block_hours, len(pairs.blocks)) == (metrics["rows_holdout"], 3, 4)
+    assert pairs.challenger > pairs.champion
+    assert pairs.gain == pytest.approx(metrics["accuracy"] - metrics["champion"]["accuracy"], abs=1e-5)
     (december / "champion.onnx").write_bytes((tmp_path / "new" / "model.onnx").read_bytes())
     train(december, tmp_path / "again")
     again = json.loads((tmp_path / "again" / "metrics.json").read_text())
     assert again["champion"] == {"accuracy": again["accuracy"], "mae": again["mae"]}
+    assert paired.read(again).blocks == ((0, 0),) * 4
 
 
 @pytest.mark.parametrize(
@@ -154,7 +161,9 @@ def test_a_model_that_onnxruntime_answers_differently_is_not_written() -> None:
     finally:
         sys.path.remove(str(PIPELINE))
     y = np.linspace(0, 100, 1000, dtype=np.float32)
-    rows = module.Rows(x=np.zeros((1000, 8), dtype=np.float32), y=y, site=np.array(["R80711"] * 1000))
+    rows = module.Rows(
+        x=np.zeros((1000, 8), dtype=np.float32), y=y, site=np.array(["R80711"] * 1000), when=np.arange(1000)
+    )
     assert module.check_parity(y, y, rows, 51.0) == 0
     wrong = y.copy()
     wrong[7] += 100

@@ -1,6 +1,6 @@
 """Model versions and the promotion ledger: what is registered, what is candidate, what is champion, and why."""
 
-from edgeloop.registry.decision import Decision, compare, may_go_out
+from edgeloop.registry.decision import Decision, Rules, compare, may_go_out
 from edgeloop.registry.promotions import (
     candidate,
     champion,
@@ -16,6 +16,7 @@ from edgeloop.registry.versions import register
 
 __all__ = [
     "Decision",
+    "Rules",
     "Standing",
     "candidate",
     "champion",

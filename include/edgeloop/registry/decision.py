@@ -8,41 +8,85 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.errors import TrainingFailedError
+from edgeloop.registry.paired import read
 
 if TYPE_CHECKING:
     from edgeloop.origin import Origin
+    from edgeloop.pipeline import Registry
     from edgeloop.records import ModelVersion
+    from edgeloop.registry.paired import Paired
+
+
+BETTER, NO_BETTER, INCONCLUSIVE = "better", "no better", "inconclusive"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """``better``: whether the challenger may take the champion's place; ``reason``: one sentence with the numbers."""
+    """``better``: whether the challenger may take the champion's place; ``reason``: one sentence with the numbers.
+
+    ``verdict`` is ``better``, ``no better`` or, where the hold-out cannot tell, ``inconclusive``; "" if nothing was
+    compared.
+    """
 
     better: bool
     reason: str
+    verdict: str = ""
 
 
-def compare(
-    challenger_metrics: Mapping[str, Any], champion_metrics: Mapping[str, Any] | None, minimum_gain: float
-) -> Decision:
-    """Judge by ``accuracy``, a share of right rows of the same hold-out; at equal accuracy nothing is replaced.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What a challenger must show: see ``registry`` in docs/pipeline.md."""
 
-    ``champion_metrics`` is None while there is no champion: then any model is better than none. The gain must be above
-    zero and at least ``minimum_gain``. Raises ``TrainingFailedError`` if an accuracy is missing or is no finite number.
+    minimum_gain: float = 0.0
+    minimum_rows: int = 200
+    confidence: float = 0.95
+
+    @classmethod
+    def of(cls, section: Registry) -> Rules:
+        """Those of a pipeline.yaml."""
+        return cls(minimum_gain=section.minimum_gain, minimum_rows=section.minimum_rows, confidence=section.confidence)
+
+
+def compare(metrics: Mapping[str, Any], rules: Rules, *, champion: bool) -> Decision:
+    """Judge a challenger by its metrics.json: by a paired test on the hold-out rows it was measured on.
+
+    While there is no ``champion`` any model is better than none. Else its gain in accuracy must be above zero and at
+    least ``minimum_gain``, and a hold-out of ``minimum_rows`` must make it ``confidence`` sure that it is no chance; a
+    hold-out that cannot say leaves the champion where it is. Raises ``TrainingFailedError`` if an accuracy or the
+    paired counts are missing or wrong.
     """
-    ours = accuracy_of(challenger_metrics, "The challenger")
-    if champion_metrics is None:
-        return Decision(better=True, reason=f"there is no champion yet; accuracy {ours:.4f}")
-    theirs = accuracy_of(champion_metrics, "The champion")
-    # 0.80 - 0.75 is 0.05000000000000004 and 0.85 - 0.80 is 0.04999999999999993: both are the gain that was asked for.
-    gain = round(ours - theirs, 9)
-    better = gain > 0 and gain >= minimum_gain
-    verb = "beats" if better else "does not beat"
+    ours = accuracy_of(metrics, "The challenger")
+    if not champion:
+        return Decision(better=True, verdict=BETTER, reason=f"there is no champion yet; accuracy {ours:.4f}")
+    beside = metrics.get("champion")
+    theirs = accuracy_of(beside if isinstance(beside, Mapping) else {}, "The champion")
+    paired = read(metrics)
+    verdict, why = _judge(paired, rules)
+    verb = {BETTER: "beats", NO_BETTER: "does not beat", INCONCLUSIVE: "cannot be told from"}[verdict]
     return Decision(
-        better=better,
-        reason=f"accuracy {ours:.4f} {verb} the champion's {theirs:.4f} on the same hold-out "
-        f"(gain {gain:+.4f}, asked for at least {minimum_gain:.4f} and more than nothing)",
+        better=verdict == BETTER,
+        verdict=verdict,
+        reason=f"accuracy {ours:.4f} {verb} the champion's {theirs:.4f} on the same {paired.rows} rows "
+        f"(gain {paired.gain:+.4f}: {paired.challenger} rows only the challenger had right, {paired.champion} only the "
+        f"champion; p {paired.p_value:.2g} over {len(paired.blocks)} blocks of {paired.block_hours:g} h): {why}",
     )
+
+
+def _judge(paired: Paired, rules: Rules) -> tuple[str, str]:
+    """A verdict and what decided it."""
+    unsure = 1 - rules.confidence
+    if paired.rows < rules.minimum_rows:
+        return INCONCLUSIVE, f"the comparison needs {rules.minimum_rows} rows"
+    # 0.80 - 0.75 is 0.05000000000000004 and 0.85 - 0.80 is 0.04999999999999993: both are the gain that was asked for.
+    gain = round(paired.gain, 9)
+    if gain <= 0 or gain < rules.minimum_gain:
+        return NO_BETTER, f"asked for is a gain of at least {rules.minimum_gain:.4f} and more than nothing"
+    if paired.smallest_p > unsure:
+        needed = math.ceil(math.log2(1 / unsure))
+        return INCONCLUSIVE, f"to be {rules.confidence:.0%} sure takes {needed} blocks; hold out more days"
+    if paired.p_value > unsure:
+        return INCONCLUSIVE, f"a gain by chance is likelier than the {unsure:.2g} that is allowed"
+    return BETTER, f"sure beyond the {rules.confidence:.0%} that are asked for"
 
 
 def may_go_out(model: ModelVersion, champion: ModelVersion | None, origin: Origin) -> Decision:

@@ -35,7 +35,7 @@ class ParityError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """What dataset.json asks for; `tolerance` in the target's unit (kW)."""
+    """What dataset.json asks for; `tolerance` in the target's unit (kW), `block_hours` for the paired counts."""
 
     target: str
     time: str
@@ -44,15 +44,17 @@ class Spec:
     holdout_start: str
     parameters: dict[str, Any]
     files: tuple[str, ...]
+    block_hours: float = 24.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """Rows of the model's domain: features [n, 8], target [n] in kW, site [n]."""
+    """Rows of the model's domain: features [n, 8], target [n] in kW, site [n], event time [n] in us since 1970."""
 
     x: NDArray[np.float32]
     y: NDArray[np.float32]
     site: NDArray[np.str_]
+    when: NDArray[np.int64]
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -76,6 +78,7 @@ def read_spec(data: Path) -> Spec:
             holdout_start=raw["holdout_start"],
             parameters=dict(raw.get("parameters") or {}),
             files=tuple(item["name"] for item in raw["files"]),
+            block_hours=float(raw.get("block_hours", 24)),
         )
     except KeyError as error:
         raise UnfitDataError(f"dataset.json has no field {error}") from error
@@ -96,12 +99,17 @@ def read_rows(data: Path, spec: Spec) -> tuple[Rows, Rows]:
     when = table[spec.time].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()
     site = np.asarray(table[spec.site].to_pylist(), dtype=np.str_)
     keep = in_domain(signals) & np.isfinite(target)
-    held = when >= np.datetime64(spec.holdout_start.removesuffix("Z"), "us").astype(np.int64)
+    held = when >= microseconds(spec.holdout_start)
     x = derive(signals)
     # The order of files and rows is not part of a dataset's identity, but the fit depends on it.
     order = np.lexsort((site, when))
     train, hold = (order[(keep & part)[order]] for part in (~held, held))
-    return tuple(Rows(x=x[i], y=target[i], site=site[i]) for i in (train, hold))  # type: ignore[return-value]
+    return tuple(Rows(x=x[i], y=target[i], site=site[i], when=when[i]) for i in (train, hold))  # type: ignore[return-value]
+
+
+def microseconds(when: str) -> int:
+    """A time of dataset.json, in UTC, as microseconds since 1970."""
+    return int(np.datetime64(when.removesuffix("Z"), "us").astype(np.int64))
 
 
 def fit(rows: Rows, parameters: dict[str, Any]) -> Any:
@@ -180,12 +188,31 @@ def check_parity(trained: NDArray[Any], served: NDArray[np.float32], rows: Rows,
     return float(np.abs(trained - served).max())
 
 
-def judge_champion(data: Path, rows: Rows, tolerance: float) -> dict[str, dict[str, float]]:
-    """The champion's metrics on the same hold-out, or nothing where there is no champion."""
+def judge_champion(data: Path, rows: Rows, served: NDArray[np.float32], spec: Spec) -> dict[str, Any]:
+    """The champion's metrics on the same hold-out and who was right where; nothing where there is no champion."""
     path = data / "champion.onnx"
     if not path.exists():
         return {}
-    return {"champion": judge(rows.y, predict_onnx(path.read_bytes(), rows.x), tolerance)}
+    before = predict_onnx(path.read_bytes(), rows.x)
+    ours, theirs = (np.abs(rows.y.astype(np.float64) - one) < spec.tolerance for one in (served, before))
+    block = (rows.when - microseconds(spec.holdout_start)) // round(spec.block_hours * 3_600_000_000)
+    return {"champion": judge(rows.y, before, spec.tolerance), "paired": count_pairs(ours, theirs, block, spec)}
+
+
+def count_pairs(
+    ours: NDArray[np.bool_], theirs: NDArray[np.bool_], block: NDArray[np.int64], spec: Spec
+) -> dict[str, Any]:
+    """Rows [n] by who had them right, and of those that only one had right how many each block of time holds."""
+    _, where = np.unique(block, return_inverse=True)
+    alone = [np.bincount(where, weights=one).astype(int).tolist() for one in (ours & ~theirs, theirs & ~ours)]
+    return {
+        "both": int((ours & theirs).sum()),
+        "challenger": sum(alone[0]),
+        "champion": sum(alone[1]),
+        "neither": int((~ours & ~theirs).sum()),
+        "block_hours": spec.block_hours,
+        "blocks": [list(one) for one in zip(*alone, strict=True)],
+    }
 
 
 def write(path: Path, content: bytes) -> None:
@@ -222,7 +249,7 @@ def run(data: Path, outputs: Path) -> None:
         "parity_max_difference": difference,
         "features": list(FEATURES),
         "sites": sites,
-        **judge_champion(data, hold, spec.tolerance),
+        **judge_champion(data, hold, served, spec),
     }
     write(outputs / "model.onnx", onnx)
     write(outputs / "metrics.json", json.dumps(metrics, indent=1, sort_keys=True).encode())
