@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +33,7 @@ WORKSPACE_ID = (
     f"/providers/Microsoft.MachineLearningServices/workspaces/{WORKSPACE}"
 )
 CHECKOUT = Path(__file__).resolve().parents[2]
-START_SECONDS = 60
+SLEEP = 0.02
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -59,7 +60,8 @@ class Azure:
     workspace_id: str = WORKSPACE_ID
     fallbacks: bool = False
     """Set by a test that knowingly sends an api-version whose OpenAPI file is not there."""
-    _lines: list[str] = field(default_factory=list)
+    slept: list[float] = field(default_factory=list)
+    """How long anybody in this process wanted to wait; it waited SLEEP at most."""
 
     def control(self, what: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """One control call: reset, config, seed, log, summary or state."""
@@ -102,13 +104,12 @@ class Azure:
 
     def require_conforming(self) -> None:
         """Every request was valid and, unless the test says otherwise, of a version whose OpenAPI file is there."""
-        self._lines = [json.dumps(one) for one in self.log()]
         summary = self.control("summary")
         assert summary["invalid"] == []
         assert self.fallbacks or summary["fallback_spec_only"] == 0, summary["operations"]
         if not self.fallbacks:
             with self.pinned.open("a") as kept:
-                kept.writelines(f"{line}\n" for line in self._lines)
+                kept.writelines(f"{json.dumps(one)}\n" for one in self.log())
 
 
 def _running() -> str:
@@ -165,6 +166,15 @@ def azure(contract_server: Azure, monkeypatch: pytest.MonkeyPatch) -> Iterator[A
     """An empty Azure that this test's SDKs and requests reach under its real host names."""
     contract_server.control("reset", {})
     contract_server.fallbacks = False
+    contract_server.slept.clear()
+    really = time.sleep
+
+    def capped(seconds: float) -> None:
+        contract_server.slept.append(seconds)
+        really(min(seconds, SLEEP))
+
+    # The server asks for a second between two looks at an operation, and the SDKs wait as long by themselves.
+    monkeypatch.setattr(time, "sleep", capped)
     for name, value in {
         "HTTPS_PROXY": contract_server.url,
         "NO_PROXY": "127.0.0.1,localhost",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.azure_ml.arm import ArmClient, ArmEndpoint
@@ -42,9 +42,9 @@ class WorkspaceEndpoint:
         """ARM of the identity's cloud."""
         return ArmEndpoint(identity=self.identity)
 
-    def connect(self, *, transport: Any = None) -> ArmClient:
-        """A client for pinned REST requests; use as a context manager."""
-        return ArmClient(self.arm, transport=transport)
+    def connect(self, **limits: float) -> ArmClient:
+        """A client for pinned REST requests; use as a context manager. ``limits`` are the endpoint's time-outs."""
+        return ArmClient(replace(self.arm, **limits))
 
     def describe(self, arm: ArmClient) -> dict[str, Any]:
         """The workspace's own resource; raises ``NotFoundError`` that says which field to correct."""
