@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from edgeloop import catalog
 from edgeloop.azure.connection import Fields
 from edgeloop.containers.endpoint import EngineEndpoint, RegistryEndpoint
-from edgeloop.errors import ConfigurationError
 from edgeloop.residency_guard import require_private
-from edgeloop.ssh.endpoint import Endpoint
 from edgeloop.store import Store
+from edgeloop_airflow import ssh_logins
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from edgeloop.azure.blob import BlobContainer
     from edgeloop.catalog import Snapshot
     from edgeloop.rollout.fleet import Device
+    from edgeloop.ssh.endpoint import Endpoint
 
 
 def blob_account(conn_id: str, preset: str = "azure") -> BlobAccount:
@@ -51,45 +52,52 @@ def account_of(conn_id: str, connection: Connection, preset: str = "azure") -> B
 
 
 def ssh_endpoint(conn_id: str) -> Endpoint:
-    """The login behind an ``edgeloop_ssh`` connection."""
-    return _endpoint(conn_id, BaseHook.get_connection(conn_id))
+    """The login behind an ``edgeloop_ssh`` connection, with the jump hosts before it."""
+    steps = ssh_logins.steps(conn_id)
+    wanted = next(steps)
+    try:
+        while True:
+            try:
+                connection = BaseHook.get_connection(wanted)
+            except AirflowNotFoundException as error:
+                wanted = steps.throw(error)
+            else:
+                wanted = steps.send(connection)
+    except StopIteration as end:
+        return cast("Endpoint", end.value)
 
 
 async def ssh_endpoint_async(conn_id: str) -> Endpoint:
     """As :func:`ssh_endpoint`, for triggers: the synchronous look-up can deadlock their event loop."""
-    return _endpoint(conn_id, await BaseHook.aget_connection(conn_id))
-
-
-def _endpoint(conn_id: str, connection: Connection) -> Endpoint:
-    extra = connection.extra_dejson
-    if not connection.host or not connection.login:
-        raise _incomplete(conn_id, "host and login")
-    return Endpoint(
-        connection=conn_id,
-        host=connection.host,
-        port=connection.port or 22,
-        user=connection.login,
-        key_file=extra.get("key_file", ""),
-        host_key=extra.get("host_key", ""),
-    )
+    steps = ssh_logins.steps(conn_id)
+    wanted = next(steps)
+    try:
+        while True:
+            try:
+                connection = await BaseHook.aget_connection(wanted)
+            except AirflowNotFoundException as error:
+                wanted = steps.throw(error)
+            else:
+                wanted = steps.send(connection)
+    except StopIteration as end:
+        return cast("Endpoint", end.value)
 
 
 def device(conn_id: str) -> Device:
     """The edge device behind an ``edgeloop_ssh`` connection that also names the device's local share."""
     from edgeloop.rollout.fleet import Device  # every DAG file's parse would pay for the fleet's modules
 
-    connection = BaseHook.get_connection(conn_id)
-    share = connection.extra_dejson.get("share")
+    share = BaseHook.get_connection(conn_id).extra_dejson.get("share")
     if not share:
-        raise _incomplete(conn_id, "extra.share, the folder of the device's local share on the device")
-    return Device(endpoint=_endpoint(conn_id, connection), share=share)
+        raise ssh_logins.incomplete(conn_id, "extra.share, the folder of the device's local share on the device")
+    return Device(endpoint=ssh_endpoint(conn_id), share=share)
 
 
 def engine_endpoint(conn_id: str) -> EngineEndpoint:
     """The Docker engine behind an ``edgeloop_docker`` connection."""
     host = BaseHook.get_connection(conn_id).host
     if not host:
-        raise _incomplete(conn_id, "host, for example unix:///var/run/docker.sock")
+        raise ssh_logins.incomplete(conn_id, "host, for example unix:///var/run/docker.sock")
     return EngineEndpoint(connection=conn_id, url=host)
 
 
@@ -97,21 +105,13 @@ def registry_endpoint(conn_id: str) -> RegistryEndpoint:
     """The container registry behind an ``edgeloop_registry`` connection."""
     connection = BaseHook.get_connection(conn_id)
     if not connection.host:
-        raise _incomplete(conn_id, "host, the login server of the registry")
+        raise ssh_logins.incomplete(conn_id, "host, the login server of the registry")
     return RegistryEndpoint(
         connection=conn_id,
         host=connection.host,
         user=connection.login or "",
         password=connection.password or "",
         insecure=bool(connection.extra_dejson.get("insecure", False)),
-    )
-
-
-def _incomplete(conn_id: str, missing: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"Connection {conn_id!r} lacks {missing}.",
-        left="nothing was started",
-        next=f"Edit it under Admin > Connections or `airflow connections delete {conn_id}` and add it again.",
     )
 
 

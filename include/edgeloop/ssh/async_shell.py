@@ -6,113 +6,117 @@ The same pinning, time-outs and errors as :class:`edgeloop.ssh.shell.Shell`; a k
 from __future__ import annotations
 
 import asyncio
+import random
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self
 
-from edgeloop.errors import ConfigurationError
-from edgeloop.ssh import problems
-from edgeloop.ssh.endpoint import CONNECT_SECONDS, IDLE_SECONDS, KEEPALIVE_SECONDS
+from edgeloop.ssh import async_connect, problems
 from edgeloop.ssh.shell import Completed
 
 if TYPE_CHECKING:
-    from asyncssh import SSHClientConnection
+    from asyncssh import SSHClientConnection, SSHClientProcess
 
     from edgeloop.ssh.endpoint import Endpoint
 
-CLOSE_SECONDS = 2.0
-OTHER_HOST_KEYS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "rsa-sha2-512")
-"""Offered after the pinned kind: a machine without that kind would just hang up, and its other key tells more."""
+SESSIONS = 8
+"""At once on one connection: sshd's MaxSessions is 10, and two are left for a person on a shared ControlMaster."""
+SESSION_PAUSE_SECONDS = 0.2
 
 
 class AsyncShell:
-    """One login on a machine, as an asynchronous context manager.
+    """One login on a machine, as an asynchronous context manager; many tasks may run commands at once.
 
     Raises ``UnreachableError`` when the machine does not answer in time and ``ConfigurationError`` when its host key
-    is not the pinned one or it refuses the key.
+    is not the pinned one or it refuses the login; the same for every jump host before it.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
+        self._hops = AsyncExitStack()
         self._connection: SSHClientConnection | None = None
+        self._room = asyncio.Semaphore(SESSIONS)
+        self._running: set[asyncio.Task[Completed]] = set()
 
     async def __aenter__(self) -> Self:
-        self._connection = await _connect(self.endpoint)
+        async with AsyncExitStack() as stack:
+            self._connection = await async_connect.login(self.endpoint, stack)
+            self._hops = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the connection is open as far as is known here."""
+        return self._connection is not None and not self._connection.is_closed()
+
     async def close(self) -> None:
         """Close the connection; a dead one is dropped without waiting for it."""
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        connection.close()
-        try:
-            await asyncio.wait_for(connection.wait_closed(), CLOSE_SECONDS)
-        except TimeoutError:
-            connection.abort()
+        self._connection = None
+        await self._hops.aclose()
+
+    async def retire(self) -> None:
+        """Close the connection when the commands that run over it have ended; each has its time."""
+        while self._running:
+            await asyncio.wait(self._running)
+        await self.close()
 
     async def run(self, command: str, *, timeout: float) -> Completed:  # noqa: ASYNC109 - as in Shell
         """Run ``command`` in the login shell and wait at most ``timeout`` seconds for its end.
 
+        Of more than SESSIONS commands at once some wait for their turn; that does not count.
+
         Raises:
             UnreachableError: The machine fell silent, or the command did not end in time.
         """
+        # A caller that is cancelled while the session opens would leave it open, and MaxSessions counts it for ever.
+        work = asyncio.create_task(self._in_turn(command, timeout))
+        self._running.add(work)
+        work.add_done_callback(self._ended)
+        return await asyncio.shield(work)
+
+    def _ended(self, work: asyncio.Task[Completed]) -> None:
+        self._running.discard(work)
+        if not work.cancelled():
+            work.exception()
+
+    async def _in_turn(self, command: str, seconds: float) -> Completed:
         import asyncssh
 
-        if self._connection is None:
-            raise problems.lost(self.endpoint, EOFError("the SSH connection is closed"))
+        async with self._room:
+            try:
+                return await self._exchange(command, seconds)
+            except TimeoutError as error:
+                raise problems.too_slow(self.endpoint, command, seconds) from error
+            except (asyncssh.Error, EOFError, OSError) as error:
+                raise problems.lost(self.endpoint, error) from error
+
+    async def _exchange(self, command: str, seconds: float) -> Completed:
+        until = asyncio.get_running_loop().time() + seconds
+        process = await self._session(command, until)
         try:
-            done = await asyncio.wait_for(self._connection.run(command, encoding=None, stdin=asyncssh.DEVNULL), timeout)
-        except TimeoutError as error:
-            raise problems.too_slow(self.endpoint, command, timeout) from error
-        except (asyncssh.Error, OSError) as error:
-            raise problems.lost(self.endpoint, error) from error
-        out, err = (part if isinstance(part, bytes) else b"" for part in (done.stdout, done.stderr))
+            async with asyncio.timeout_at(until):
+                done = await process.wait()
+        finally:
+            process.close()
         if done.exit_status is None and done.exit_signal is None:
-            raise problems.lost(self.endpoint, EOFError("the connection ended before the command did"))
+            raise EOFError("the connection ended before the command did")
+        out, err = (part if isinstance(part, bytes) else b"" for part in (done.stdout, done.stderr))
         code = -1 if done.exit_status is None else done.exit_status
         return Completed(exit=code, out=out, err=err.decode(errors="replace"))
 
+    async def _session(self, command: str, until: float) -> SSHClientProcess[bytes]:
+        """Open a session; where sshd allows fewer of them than SESSIONS, wait for one to end."""
+        import asyncssh
 
-async def _connect(endpoint: Endpoint) -> SSHClientConnection:
-    import asyncssh
-
-    # Five lines per command would stand in the task's log; Airflow's namespace_levels do not reach it (tried).
-    asyncssh.set_log_level("WARNING")
-    try:
-        pinned = asyncssh.import_public_key(endpoint.host_key)
-        key = asyncssh.read_private_key(endpoint.key_file)
-        kinds = dict.fromkeys((*(name.decode() for name in pinned.sig_algorithms), *OTHER_HOST_KEYS))
-    except (asyncssh.KeyImportError, OSError) as error:
-        raise ConfigurationError(
-            f"Host key or private key of connection {endpoint.connection!r} cannot be read: {error}",
-            left="nothing was connected",
-            next="host_key must read 'ssh-ed25519 AAAA...', and key_file name an ed25519 key without a passphrase that "
-            "the triggerer can read.",
-        ) from error
-    try:
-        return await asyncio.wait_for(
-            asyncssh.connect(
-                endpoint.host,
-                port=endpoint.port,
-                username=endpoint.user,
-                client_keys=[key],
-                known_hosts=([pinned], [], []),
-                server_host_key_algs=list(kinds),
-                config=None,
-                agent_path=None,
-                preferred_auth="publickey",
-                connect_timeout=CONNECT_SECONDS,
-                login_timeout=CONNECT_SECONDS,
-                keepalive_interval=KEEPALIVE_SECONDS,
-                keepalive_count_max=int(IDLE_SECONDS / KEEPALIVE_SECONDS),
-            ),
-            CONNECT_SECONDS,
-        )
-    except asyncssh.PermissionDenied as error:
-        raise problems.refused(endpoint, error) from error
-    except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as error:
-        raise problems.other_host_key(endpoint) from error
-    except (asyncssh.Error, OSError, TimeoutError) as error:
-        raise problems.lost(endpoint, error) from error
+        while True:
+            if self._connection is None or not self.alive:
+                raise EOFError("the SSH connection is closed")
+            try:
+                async with asyncio.timeout_at(until):
+                    return await self._connection.create_process(command, encoding=None, stdin=asyncssh.DEVNULL)
+            except asyncssh.ChannelOpenError as error:
+                if self.alive and asyncio.get_running_loop().time() + SESSION_PAUSE_SECONDS > until:
+                    raise problems.no_session(self.endpoint, error) from error
+            await asyncio.sleep(SESSION_PAUSE_SECONDS * random.uniform(0.5, 1.0))

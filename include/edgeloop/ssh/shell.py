@@ -6,27 +6,24 @@ kernel, and the whole time each command is given. A dead peer raises ``Unreachab
 
 from __future__ import annotations
 
-import logging
-import socket
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
-from edgeloop.errors import ConfigurationError
-from edgeloop.ssh import problems
-from edgeloop.ssh.endpoint import CONNECT_SECONDS, IDLE_SECONDS, KEEPALIVE_SECONDS
+from edgeloop.ssh import connect, problems
+from edgeloop.ssh.endpoint import CONNECT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from paramiko import Channel, PKey, SSHClient, Transport
+    from paramiko import Channel, Transport
 
     from edgeloop.ssh.endpoint import Endpoint
 
 CHUNK_BYTES = 256 * 1024
 WINDOW_BYTES = 16 * 1024 * 1024
-CONNECT_PAUSE_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,21 +52,23 @@ class Shell:
     """One login on a machine, as a context manager; commands run one after the other or from several threads.
 
     Raises ``UnreachableError`` when the machine does not answer in time and ``ConfigurationError`` when its host key
-    is not the pinned one or it refuses the key.
+    is not the pinned one or it refuses the login; the same for every jump host before it.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self._client: SSHClient | None = None
+        self._hops = ExitStack()
+        self._last: Transport | None = None
 
     def __enter__(self) -> Self:
-        self._client = _connect(self.endpoint)
+        with ExitStack() as stack:
+            self._last = connect.login(self.endpoint, stack)
+            self._hops = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        self._last = None
+        self._hops.close()
 
     def run(
         self,
@@ -135,10 +134,9 @@ class Shell:
         return self._transport().open_session(window_size=WINDOW_BYTES, timeout=CONNECT_SECONDS)
 
     def _transport(self) -> Transport:
-        transport = self._client.get_transport() if self._client is not None else None
-        if transport is None or not transport.is_active():
+        if self._last is None or not self._last.is_active():
             raise EOFError("the SSH connection is closed")
-        return transport
+        return self._last
 
 
 class _Exchange:
@@ -204,95 +202,3 @@ class _Exchange:
         except BaseException as error:  # noqa: BLE001 - a failing source must fail the run, not vanish in a thread
             self._failure = error
             self._channel.close()
-
-
-def _connect(endpoint: Endpoint) -> SSHClient:
-    """Log in within CONNECT_SECONDS; a busy sshd drops some at random (MaxStartups), so those are tried again."""
-    from paramiko import AuthenticationException, BadHostKeyException, SSHException
-
-    # It logs a traceback for every banner that does not come, between the lines of a task's log; we raise the same.
-    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
-    pinned, key = _host_key(endpoint), _private_key(endpoint)
-    deadline, pause = time.monotonic() + CONNECT_SECONDS, CONNECT_PAUSE_SECONDS
-    while True:
-        try:
-            return _login(endpoint, pinned, key, deadline)
-        except BadHostKeyException as error:
-            raise problems.other_host_key(endpoint) from error
-        except AuthenticationException as error:
-            raise problems.refused(endpoint, error) from error
-        except (TimeoutError, ConnectionRefusedError) as error:
-            raise problems.lost(endpoint, error) from error
-        except (SSHException, EOFError, OSError) as error:
-            if "no acceptable host key" in str(error):
-                raise problems.other_host_key(endpoint) from error
-            if time.monotonic() + pause >= deadline:
-                raise problems.lost(endpoint, error) from error
-            time.sleep(pause)
-            pause *= 2
-
-
-def _login(endpoint: Endpoint, pinned: PKey, key: PKey, deadline: float) -> SSHClient:
-    from paramiko import RejectPolicy, SSHClient
-
-    left = max(deadline - time.monotonic(), 0.1)
-    sock = socket.create_connection((endpoint.host, endpoint.port), timeout=left)
-    client = SSHClient()
-    try:
-        # Without it each 32 KiB write waits for a delayed ACK: 1.1 MB/s instead of 75 times that.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # paramiko sends keepalives but never misses an answer; the kernel does.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(IDLE_SECONDS * 1000))
-        name = endpoint.host if endpoint.port == 22 else f"[{endpoint.host}]:{endpoint.port}"  # noqa: PLR2004 - as known_hosts writes it
-        client.get_host_keys().add(name, pinned.get_name(), pinned)
-        client.set_missing_host_key_policy(RejectPolicy())
-        client.connect(
-            endpoint.host,
-            port=endpoint.port,
-            username=endpoint.user,
-            pkey=key,
-            sock=sock,
-            allow_agent=False,
-            look_for_keys=False,
-            timeout=left,
-            banner_timeout=left,
-            auth_timeout=left,
-            channel_timeout=CONNECT_SECONDS,
-        )
-    except BaseException:
-        client.close()
-        sock.close()
-        raise
-    transport = client.get_transport()
-    assert transport is not None
-    transport.set_keepalive(int(KEEPALIVE_SECONDS))
-    return client
-
-
-def _host_key(endpoint: Endpoint) -> PKey:
-    import base64
-
-    from paramiko import PKey
-
-    kind, _, rest = endpoint.host_key.strip().partition(" ")
-    try:
-        return PKey.from_type_string(kind, base64.b64decode(rest.split()[0], validate=True))
-    except Exception as error:
-        raise ConfigurationError(
-            f"The host key of connection {endpoint.connection!r} cannot be read: {error}",
-            left="nothing was connected",
-            next="It must read 'ssh-ed25519 AAAA...', as `ssh-keyscan` prints it without the host's name.",
-        ) from error
-
-
-def _private_key(endpoint: Endpoint) -> PKey:
-    from paramiko import PasswordRequiredException, PKey, SSHException
-
-    try:
-        return PKey.from_path(endpoint.key_file)
-    except (OSError, SSHException, PasswordRequiredException, ValueError, TypeError) as error:
-        raise ConfigurationError(
-            f"The private key {endpoint.key_file} of connection {endpoint.connection!r} cannot be read: {error}",
-            left="nothing was connected",
-            next="Put an ed25519 private key there, readable by the user that runs Airflow, without a passphrase.",
-        ) from error
