@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from lab.campaign_unit import Unit
 
 LABEL = "edgeloop.training"
+PROGRESS = ("progress 0.10", "progress 0.90", "progress 1.00")
+"""What the sample's train.py says first, before it writes, and last."""
 
 
 def after(ground: Ground, unit: Unit, *, retrains: bool) -> list[str]:
@@ -90,9 +93,22 @@ def trained_once(ground: Ground, unit: Unit, *, retrains: bool) -> None:
     made = containers_made(ground, unit.since)
     foreign = [one for one in made if one != f"train-{runs[0].id[:24]}"]
     hold(not foreign, f"other training containers were made: {foreign}")
-    hold(retrains or len(made) == 1, f"{len(made)} containers were made for training {runs[0].id[:16]}")
+    # An engine that was started again remembers none; the log tells then whether the job ran once.
+    hold(retrains or len(made) <= 1, f"{len(made)} containers were made for training {runs[0].id[:16]}")
     proof.vm_clean(ground.site)
     proof.model(ground.loop.blobs, versions[0])
+    _logged(ground, unit, retrains=retrains)
+
+
+def _logged(ground: Ground, unit: Unit, *, retrains: bool) -> None:
+    """The job's lines stand in the task's log, to the last one; and once each, where the job ran only once."""
+    task = ground.loop.admin.task(unit.dag_id, unit.run_id, "train")
+    tries = [ground.loop.admin.log(task, try_number=at + 1) for at in range(task.try_number)]
+    said = re.findall(r"^\S+ (progress [01]\.\d\d) ", "\n".join(tries), re.MULTILINE)
+    lost = [one for one in PROGRESS if one not in said]
+    hold(not lost, f"the log of {unit.key} lacks the lines of {lost}")
+    again = sorted({one for one in said if said.count(one) > 1})
+    hold(retrains or not again, f"the log of {unit.key} repeats {again}")
 
 
 def containers_made(ground: Ground, since: float) -> list[str]:

@@ -9,6 +9,7 @@ from lab import faults
 from lab.campaign_intake import INTAKE_KINDS
 from lab.campaign_moments import after_export, anywhere, at_task, while_training
 from lab.campaign_strikes import DeviceLinkCut, Outage, WorkerKilled
+from lab.campaign_training import TRAINING_KINDS
 from lab.campaign_work import OF_THE_LOOP
 
 if TYPE_CHECKING:
@@ -83,5 +84,6 @@ KINDS: tuple[Kind, ...] = (
     ),
     DeviceLinkCut(),
     *INTAKE_KINDS,
+    *TRAINING_KINDS,
 )
 """Every kind; an empty ``work`` strikes any of the loop's. PostgreSQL is Airflow's own affair and stays up."""

@@ -12,6 +12,7 @@ import pytest
 from lab import campaign, campaign_site, campaign_work
 from lab.campaign_intake import ShareGone
 from lab.campaign_kinds import KINDS
+from lab.campaign_strikes import Outage
 
 if TYPE_CHECKING:
     from lab.campaign import Result
@@ -27,19 +28,22 @@ WAVES = (
     ("worker_killed_in_drift", "triggerer_killed", "registry_stopped"),
     ("vm_link_cut", "device_link_cut"),
     ("vm_power_cut", "blob_stopped"),
-    ("sshd_restarted",),
+    ("sshd_restarted", "worker_killed_in_intake", "burst_of_files"),
     ("scheduler_killed",),
     ("api-server_killed",),
-    ("worker_killed_in_intake", "burst_of_files"),
-    ("worker_killed_in_upload", "file_rewritten"),
-    ("triggerer_down_at_arrival", "intakes_at_once"),
-    ("blob_stopped_in_upload",),
-    ("share_gone",),
+    ("train_cleared", "worker_killed_in_upload", "file_rewritten"),
+    ("train_marked_failed", "intakes_at_once"),
+    ("engine_restarted", "triggerer_down_at_arrival"),
+    ("vm_link_cut_for_good", "share_gone"),
+    ("vm_link_cut_for_a_minute", "blob_stopped_in_upload"),
+    ("engine_restarted_live",),
+    ("trained_twice_at_once",),
+    ("worker_killed_in_collection",),
 )
 """Kinds that strike different parts and different work strike at once: most of a round is waiting for time-outs."""
 
-SHORTER = {"share_gone": (6.0, 12.0)}
-"""`make faults` takes the share away for a minute."""
+SHORTER = {"share_gone": (6.0, 12.0), "vm_link_cut_for_a_minute": (20.0, 25.0)}
+"""`make faults` takes the share and the VM's link away for a minute."""
 
 ORDERED = [name for wave in WAVES for name in wave]
 
@@ -48,7 +52,7 @@ def shortened(kind: Kind) -> Kind:
     """The kind, gone for less where the campaign takes its time."""
     if kind.name not in SHORTER:
         return kind
-    assert isinstance(kind, ShareGone)
+    assert isinstance(kind, ShareGone | Outage)
     return replace(kind, gone=SHORTER[kind.name])
 
 
