@@ -56,6 +56,11 @@ class BlobContainer:
         self._made = False
 
     @property
+    def url(self) -> str:
+        """Its address; with the SAS where one opens it, so for no log."""
+        return self._client.url
+
+    @property
     def hosts(self) -> tuple[str, ...]:
         """The hosts that requests may go to: the endpoint's, and that of a secondary which the connection names."""
         named = [self._client.primary_hostname]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from edgeloop.records import FileRef, TrainingRun, canonical_json
-from edgeloop.training.bundle import Cargo, Member, member
+from edgeloop.training.bundle import GIB, KIB, Cargo, Member, member
 from edgeloop.training.dataset import dataset_json, file_names
 from edgeloop.training.job import Job
+from edgeloop.training.recipe import inputs_digest
 from edgeloop.transfer import Terms, stream
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edgeloop.azure.blob import BlobContainer
     from edgeloop.catalog import Snapshot
     from edgeloop.pipeline import Pipeline
     from edgeloop.records import Dataset, ModelVersion
@@ -33,11 +36,12 @@ def plan(
     champion: ModelVersion | None = None,
     forced: str = "",
     origin: str = "",
+    reason: str = "",
 ) -> TrainingRun:
     """The training that is asked for; its id is known before anything is sent.
 
-    ``image`` is the image's id on the VM: a rebuilt image under the same name is another training. ``origin`` is that
-    of the run that asks, by default the dataset's.
+    ``image`` is the image's id on the VM: a rebuilt image under the same name is another training. ``origin`` and
+    ``reason`` are those of the run that asks, by default the dataset's.
     """
     return TrainingRun(
         pipeline=snapshot.spec.name,
@@ -48,6 +52,8 @@ def plan(
         parameters=parameters_of(snapshot.spec),
         champion=champion.id if champion else "",
         forced=forced,
+        inputs=inputs_digest(snapshot.spec),
+        reason=reason or dataset.reason,
         config=snapshot.digest,
     )
 
@@ -61,12 +67,22 @@ def job_of(run: TrainingRun, spec: Pipeline, *, now: float) -> Job:
         cpus=spec.training.cpus,
         memory_mb=spec.training.memory_mb,
         deadline=int(now + spec.training.timeout_minutes * MINUTE),
+        gpus=spec.training.gpus,
+        disk_mb=spec.training.disk_mb,
+        grace_seconds=spec.training.grace_seconds,
     )
 
 
-def cargo(snapshot: Snapshot, dataset: Dataset, champion: ModelVersion | None, source: Target) -> Cargo:
-    """What the job is sent, and how."""
-    return Cargo(members=members(snapshot, dataset, champion, source))
+def cargo(snapshot: Snapshot, dataset: Dataset, champion: ModelVersion | None, source: BlobContainer) -> Cargo:
+    """What the job is sent, and how the pipeline wants it sent."""
+    training = snapshot.spec.training
+    return Cargo(
+        members=members(snapshot, dataset, champion, source),
+        source=source,
+        way=training.staging,
+        cache_bytes=int(training.cache_gb * GIB),
+        spare_kib=training.disk_mb * KIB,
+    )
 
 
 def members(snapshot: Snapshot, dataset: Dataset, champion: ModelVersion | None, source: Target) -> tuple[Member, ...]:
@@ -74,11 +90,19 @@ def members(snapshot: Snapshot, dataset: Dataset, champion: ModelVersion | None,
     terms = Terms.of(snapshot.spec.transfer, snapshot.spec.name)
     sent = [member("data/dataset.json", dataset_json(dataset, snapshot.spec))]
     sent += [
-        Member(path=f"data/{name}", size=file.size, sha256=file.sha256, read=partial(stream, source, file, terms=terms))
+        stored(source, file, f"data/{name}", terms)
         for name, file in zip(file_names(dataset), dataset.files, strict=True)
     ]
     if champion is not None:
         known = FileRef(path=champion.blob, size=champion.size, sha256=champion.sha256)
-        read = partial(stream, source, known, terms=terms)
-        sent.append(Member(path="data/champion.onnx", size=champion.size, sha256=champion.sha256, read=read))
+        sent.append(stored(source, known, "data/champion.onnx", terms))
     return (*sent, *(member(f"code/{name}", text.encode()) for name, text in snapshot.files))
+
+
+def stored(source: Target, file: FileRef, path: str, terms: Terms) -> Member:
+    """A blob as a member; no byte of it is read before it is sent."""
+
+    def read(start: int) -> Iterator[bytes]:
+        return stream(source, file, terms=terms, start=start)
+
+    return Member(path=path, size=file.size, sha256=file.sha256, read=read, blob=file.path)

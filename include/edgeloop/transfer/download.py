@@ -77,23 +77,26 @@ def download(
         return Fetched(found=False, received=received, resumed=resumed)
 
 
-def stream(container: Target, file: FileRef, *, terms: Terms | None = None) -> Iterator[bytes]:
+def stream(container: Target, file: FileRef, *, terms: Terms | None = None, start: int = 0) -> Iterator[bytes]:
     """The bytes of the blob ``file`` in order, for a reader that keeps none of them on disk.
 
     Raises ``IntegrityError`` before the last piece is given if they are not the file's: no reader can take a wrong
-    file for whole.
+    file for whole. From ``start`` on, for a reader that has what comes before and checks the whole, only the size is.
     """
     terms = terms or Terms()
     throttle, way = throttle_of(terms), plan(file.size, terms, container.features)
-    size, sha256, held = 0, hashlib.sha256(), b""
-    for chunk in container.chunks(file.path, block=way.block_bytes, workers=way.workers, seen=lambda _: None):
+    size, sha256, held = start, hashlib.sha256(), b""
+    if 0 < start == file.size:
+        return
+    pieces = container.chunks(file.path, block=way.block_bytes, workers=way.workers, start=start, seen=lambda _: None)
+    for chunk in pieces:
         throttle.take(len(chunk))
         size += len(chunk)
         sha256.update(chunk)
         if held:
             yield held
         held = chunk
-    if (size, sha256.hexdigest()) != (file.size, file.sha256):
+    if size != file.size or (not start and sha256.hexdigest() != file.sha256):
         raise IntegrityError(
             f"Blob {container.name}/{file.path} reads as {size} bytes with sha256 {sha256.hexdigest()}, not as "
             f"{file.size} bytes with sha256 {file.sha256}.",

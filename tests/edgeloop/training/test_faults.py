@@ -134,12 +134,11 @@ def test_two_submissions_at_once_are_one_job(bench: Bench) -> None:
     assert bench.on_vm("ls edgeloop/jobs | grep -c part") == "0"
 
 
-def test_a_full_disk_starts_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_starts_nothing(bench: Bench) -> None:
     """What is missing is said in KiB, and how to make room."""
     from edgeloop.errors import ConflictError
 
-    monkeypatch.setattr("edgeloop.training.bundle.SPARE_KIB", 10**12)
     job = bench.job()
     with Shell(bench.endpoint) as shell, pytest.raises(ConflictError, match="KiB are needed"):
-        staging.stage(shell, job, Cargo(members=sent("print(1)")), print)
+        staging.stage(shell, job, Cargo(members=sent("print(1)"), spare_kib=10**12), print)
     assert bench.look(job).folder is False
