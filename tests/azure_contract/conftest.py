@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.azure_contract.mlflow import Mlflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -201,3 +202,11 @@ def workspace(azure: Azure) -> WorkspaceEndpoint:
 
     identity = Identity.of("azure_default", "33333333-3333-3333-3333-333333333333", "a secret", {"tenantId": TENANT})
     return WorkspaceEndpoint(identity=identity, subscription=SUBSCRIPTION, resource_group=GROUP, workspace=WORKSPACE)
+
+
+@pytest.fixture
+def mlflow(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> Mlflow:
+    """The workspace's tracking, which remembers what it is told."""
+    fake = Mlflow()
+    fake.install(monkeypatch)
+    return fake

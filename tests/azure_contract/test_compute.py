@@ -12,7 +12,7 @@ from edgeloop.azure_ml.compute import Step, VmTarget
 from edgeloop.errors import CloudError, ConfigurationError, ConflictError, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from edgeloop.azure_ml.workspace import WorkspaceEndpoint
 
@@ -27,17 +27,17 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def attach(workspace: WorkspaceEndpoint, said: list[str]) -> Callable[[VmTarget], Step]:
+def attach(workspace: WorkspaceEndpoint, said: list[str]) -> Iterator[Callable[[VmTarget], Step]]:
     """Attach with a short deadline."""
+    with workspace.connect(operation_seconds=20) as arm:
 
-    def run(target: VmTarget) -> Step:
-        def say(text: str, *values: object) -> None:
-            said.append(text % values)
+        def run(target: VmTarget) -> Step:
+            def say(text: str, *values: object) -> None:
+                said.append(text % values)
 
-        with workspace.connect(operation_seconds=20) as arm:
             return compute.attach(arm, workspace, target, say, pause=0.01)
 
-    return run
+        yield run
 
 
 def test_a_vm_is_attached_by_its_address(azure: Any, attach: Any) -> None:

@@ -15,22 +15,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cloud:
-    """Where one of Azure's clouds answers; ``ml`` is its name in azure-ai-ml."""
+    """Where one of Azure's clouds answers; ``ml`` is its name in azure-ai-ml, ``ml_hosts`` how its data plane's end."""
 
     authority: str
     arm: str
     ml: str
+    ml_hosts: str
 
 
 CLOUDS = {
     "AzurePublicCloud": Cloud(
-        authority="https://login.microsoftonline.com", arm="https://management.azure.com", ml="AzureCloud"
+        authority="https://login.microsoftonline.com",
+        arm="https://management.azure.com",
+        ml="AzureCloud",
+        ml_hosts=".api.azureml.ms",
     ),
     "AzureUSGovernment": Cloud(
-        authority="https://login.microsoftonline.us", arm="https://management.usgovcloudapi.net", ml="AzureUSGovernment"
+        authority="https://login.microsoftonline.us",
+        arm="https://management.usgovcloudapi.net",
+        ml="AzureUSGovernment",
+        ml_hosts=".api.ml.azure.us",
     ),
     "AzureChinaCloud": Cloud(
-        authority="https://login.chinacloudapi.cn", arm="https://management.chinacloudapi.cn", ml="AzureChinaCloud"
+        authority="https://login.chinacloudapi.cn",
+        arm="https://management.chinacloudapi.cn",
+        ml="AzureChinaCloud",
+        ml_hosts=".api.ml.azure.cn",
     ),
 }
 """By the names that the Azure provider's connections use (``extra.cloud_environment``)."""

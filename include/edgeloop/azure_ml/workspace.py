@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from edgeloop.azure_ml.arm import ArmClient, ArmEndpoint
+from edgeloop.azure_ml.arm import OPERATION_SECONDS, WHOLE_SECONDS, ArmClient, ArmEndpoint
 from edgeloop.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -42,9 +42,11 @@ class WorkspaceEndpoint:
         """ARM of the identity's cloud."""
         return ArmEndpoint(identity=self.identity)
 
-    def connect(self, **limits: float) -> ArmClient:
-        """A client for pinned REST requests; use as a context manager. ``limits`` are the endpoint's time-outs."""
-        return ArmClient(replace(self.arm, **limits))
+    def connect(
+        self, *, whole_seconds: float = WHOLE_SECONDS, operation_seconds: float = OPERATION_SECONDS
+    ) -> ArmClient:
+        """A client for pinned REST requests; use as a context manager."""
+        return ArmClient(replace(self.arm, whole_seconds=whole_seconds, operation_seconds=operation_seconds))
 
     def describe(self, arm: ArmClient) -> dict[str, Any]:
         """The workspace's own resource; raises ``NotFoundError`` that says which field to correct."""
