@@ -9,8 +9,10 @@
     ├── IntegrityError          bytes are not what their digest says
     ├── ValidationBlockedError  a batch broke a blocking expectation or its budget
     ├── ResidencyError          data marked on_premises was about to leave its private account
+    ├── LeakError               a training's outputs hold rows of its data, or cannot be searched for them
     ├── WithheldError           a library failed whose words may quote values of data marked on_premises
-    ├── TrainingFailedError     the job on the VM ended badly
+    ├── TrainingFailedError     the job on the VM ended badly, and would again
+    │   └── TrainingInterruptedError  something else ended it; the next try goes on from its checkpoint
     ├── EngineError             a Docker engine answered that it could not do what was asked
     ├── ProofFailedError        an image does not answer as the registered model does
     ├── RolloutFailedError      a ring did not pass; the devices were restored
@@ -85,12 +87,20 @@ class ResidencyError(EdgeloopError):
     """Data marked ``on_premises`` was about to leave its private account."""
 
 
+class LeakError(EdgeloopError):
+    """What a training put out holds rows of its data or values of an identifier, or cannot be searched for them."""
+
+
 class WithheldError(EdgeloopError):
     """A library failed whose own words may quote values of data marked ``on_premises``; kind and place are told."""
 
 
 class TrainingFailedError(EdgeloopError):
     """The training job on the VM ended badly."""
+
+
+class TrainingInterruptedError(TrainingFailedError):
+    """Something other than the script ended the job, or it got further before it failed: worth another attempt."""
 
 
 class EngineError(EdgeloopError):

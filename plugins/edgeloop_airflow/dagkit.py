@@ -27,10 +27,17 @@ log = logging.getLogger(__name__)
 FINAL = ExceptionRetryPolicy(
     rules=[
         RetryRule(
+            exception="edgeloop.errors.TrainingInterruptedError",
+            action=RetryAction.RETRY,
+            reason="the next try goes on from the checkpoint",
+        ),
+        RetryRule(
             exception=[
                 "edgeloop.errors.ConfigurationError",
+                "edgeloop.errors.LeakError",
                 "edgeloop.errors.ProofFailedError",
                 "edgeloop.errors.ResidencyError",
+                "edgeloop.errors.TrainingFailedError",
                 "edgeloop.errors.ValidationBlockedError",
             ],
             action=RetryAction.FAIL,
