@@ -4,7 +4,7 @@ Shipped with the job's code and run by the trainer image's Python; needs the sta
 data as it lies in blob storage, so every file is looked for and its sha256 compared before anything is trained. What
 train.py wrote reaches the mounted folder only when it ended well, and the manifest comes last.
 
-Exit codes: train.py's own; 90 a file of the dataset is missing or is not what its record says.
+Exit codes: the script's own; 90 a file of the dataset is missing or is not what its record says.
 """
 
 from __future__ import annotations
@@ -91,26 +91,37 @@ def offer(places: dict[str, Path]) -> None:
                 return
 
 
-def run(code: Path, places: dict[str, Path]) -> int:
-    """Run train.py and pass SIGTERM on to it: it has time for a checkpoint then."""
+def run(code: Path, places: dict[str, Path], script: str) -> int:
+    """Run the pipeline's script and pass SIGTERM on to it: it has time for a checkpoint then."""
     kept = {f"EDGELOOP_{kind.upper()}": str(path) for kind, path in places.items()}
-    script = subprocess.Popen([sys.executable, "train.py"], cwd=code, env={**os.environ, **kept})
-    signal.signal(signal.SIGTERM, lambda *_: script.terminate())
-    return script.wait()
+    child = subprocess.Popen([sys.executable, script], cwd=code, env={**os.environ, **kept})
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    return child.wait()
+
+
+def take_over(trained: Path, outputs: Path) -> None:
+    """Begin with what an earlier step put out; its manifest is written anew."""
+    for one in json.loads((trained / MANIFEST).read_text(encoding="utf-8")):
+        if one["kind"] == "f":
+            (outputs / one["path"]).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(trained / one["path"], outputs / one["path"])
 
 
 def main(arguments: list[str]) -> int:
     """Lay out, run, put out."""
     parser = argparse.ArgumentParser()
-    for name in ("--files", "--champion", "--outputs", "--checkpoint"):
-        parser.add_argument(name, type=Path, required=name != "--champion")
+    for name in ("--files", "--outputs", "--champion", "--checkpoint", "--trained"):
+        parser.add_argument(name, type=Path, required=name in {"--files", "--outputs"})
+    parser.add_argument("--script", default="train.py")
     given = parser.parse_args(arguments)
     code = Path(__file__).resolve().parent
     with tempfile.TemporaryDirectory(prefix="edgeloop-") as folder:
-        places = {"data": Path(folder) / "data", "outputs": Path(folder) / "outputs", "code": code}
-        places["checkpoint"] = given.checkpoint
-        for one in ("data", "outputs"):
-            places[one].mkdir()
+        places = {one: Path(folder) / one for one in ("data", "outputs", "checkpoint")}
+        for one in places.values():
+            one.mkdir()
+        places |= {"code": code, "checkpoint": given.checkpoint or places["checkpoint"]}
+        if given.trained is not None:
+            take_over(given.trained, places["outputs"])
         try:
             count = lay_out(code, given.files, given.champion, places["data"])
         except UnfitError as error:
@@ -119,7 +130,7 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(f"edgeloop: {count} files of the dataset are what their records say\n")
         sys.stdout.flush()
         offer(places)
-        code_of_exit = run(code, places)
+        code_of_exit = run(code, places, given.script)
         if code_of_exit == 0:
             sys.stdout.write(f"edgeloop: {put_out(places['outputs'], given.outputs)} outputs\n")
         return code_of_exit

@@ -17,6 +17,7 @@ FILES, CHAMPION, OUTPUTS, CHECKPOINT = "files", "champion", "outputs", "checkpoi
 ENVIRONMENT = "edgeloop-trainer"
 CODE = "edgeloop-code"
 VERSION_DIGITS = 32
+VARIABLES = {"PYTHONUNBUFFERED": "1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +110,13 @@ def code_body(uri: str, digest: str) -> dict[str, Any]:
     }
 
 
-def command_line(*, champion: bool) -> str:
+def command_line(*, champion: bool, script: str = "train.py", trained: bool = False) -> str:
     """What the job runs: the driver, with the places that Azure ML puts in the stead of ``${{...}}``."""
-    words = ["python", DRIVER, "--files", "${{inputs.files}}"]
-    if champion:
-        words += ["--champion", "${{inputs.champion}}"]
-    words += ["--outputs", "${{outputs.outputs}}", "--checkpoint", "${{outputs.checkpoint}}"]
-    return " ".join(words)
+    words = ["python", DRIVER, "--script", script, "--files", "${{inputs.files}}"]
+    words += ["--champion", "${{inputs.champion}}"] if champion else []
+    words += ["--trained", "${{inputs.trained}}"] if trained else []
+    words += ["--outputs", "${{outputs.outputs}}"]
+    return " ".join(words if trained else [*words, "--checkpoint", "${{outputs.checkpoint}}"])
 
 
 def inputs(plan: JobPlan) -> dict[str, Any]:
@@ -194,7 +195,7 @@ def command_job(plan: JobPlan) -> dict[str, Any]:
             "codeId": plan.code,
             "command": command_line(champion=bool(plan.champion)),
             "environmentId": plan.environment,
-            "environmentVariables": {"PYTHONUNBUFFERED": "1"},
+            "environmentVariables": dict(VARIABLES),
             "inputs": inputs(plan),
             "outputs": outputs(plan),
             "limits": limits(plan.spec),

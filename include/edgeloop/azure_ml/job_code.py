@@ -65,7 +65,7 @@ def ensure_code(arm: ArmClient, workspace: str, files: Mapping[str, bytes]) -> s
         raise CloudError(
             f"The workspace gave no place to upload the code of job files {digest[:12]} to.",
             left="nothing was submitted",
-            next="Does the workspace have a default datastore with access by key or SAS? The studio shows it under Data.",
+            next="Does the workspace have a default datastore with access by key or SAS? See the studio, under Data.",
         )
     _upload(sas, files)
     try:

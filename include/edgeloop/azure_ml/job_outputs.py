@@ -80,8 +80,7 @@ class JobOutputs:
 
     def choose(self, job: Job) -> Choice:
         """What of the outputs is to be collected and what stays; raises ``TrainingFailedError``."""
-        del job
-        return rules.choose(entries(self.manifest, self._listed()))
+        return rules.choose(entries(self.manifest, self._listed()), job.allowance)
 
     def _listed(self) -> dict[str, int]:
         found: dict[str, int] = {}

@@ -29,11 +29,12 @@ GONE_SECONDS = 180.0
 LOOK_SECONDS = 5.0
 ALREADY = "already exist"
 
-RUNS = frozenset(
-    "NotStarted Starting Provisioning Preparing Queued Running Finalizing NotResponding Unknown Scheduled".split()
-)
+RUNS = frozenset({
+    "NotStarted", "Starting", "Provisioning", "Preparing", "Queued", "Running", "Finalizing", "NotResponding",
+    "Unknown", "Scheduled",
+})  # fmt: skip
 """Words for a job that has not ended; Microsoft's OpenAPI file of 2024-10-01, JobStatus."""
-DONE, ENDED_BADLY, LEAVING = "Completed", ("Failed", "Canceled"), "CancelRequested"
+DONE, FAILED, CANCELED, LEAVING = "Completed", "Failed", "Canceled", "CancelRequested"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,12 @@ class FoundJob:
     @property
     def ended(self) -> bool:
         """Whether nothing of it runs any more."""
-        return self.status in {DONE, *ENDED_BADLY, "absent"}
+        return self.status in {DONE, FAILED, CANCELED, "absent"}
+
+    @property
+    def seconds(self) -> float:
+        """From its creation to its last change, the queue included: the job itself tells no more."""
+        return max(self.modified - self.created, 0.0)
 
 
 class Action(StrEnum):
@@ -80,8 +86,8 @@ class Decision:
 
 BY_STATUS = {
     DONE: (Action.COLLECT, "it completed"),
-    "Failed": (Action.RESUBMIT, "it failed"),
-    "Canceled": (Action.RESUBMIT, "it was cancelled"),
+    FAILED: (Action.RESUBMIT, "it failed"),
+    CANCELED: (Action.RESUBMIT, "it was cancelled"),
     LEAVING: (Action.WAIT, "it is being cancelled"),
     "Paused": (Action.REFUSE, "somebody paused it"),
 }
