@@ -1,4 +1,4 @@
-"""Intake: one Airflow DAG per pipeline that claims what settled on the share and mints a partition per batch."""
+"""Intake: one Airflow DAG per pipeline that claims what settled on the share, a partition per batch, and sweeps."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from airflow.sdk import DAG, AssetOrTimeSchedule, MultipleCronTriggerTimetable, 
 from edgeloop_airflow.assets import Assets
 from edgeloop_airflow.dagkit import FORCE, each, settings
 from edgeloop_airflow.nudge import arrivals
+from edgeloop_airflow.retrain import MintRetrainOperator
 from edgeloop_airflow.share import CheckDeliveriesOperator, ClaimBatchesOperator
 from edgeloop_airflow.tags import Tag
 
@@ -27,6 +28,8 @@ tick of `schedules.full_sweep` has passed since that was last done.
 one conditional write, and a batch whose run died before it was announced is announced again by the next run.
 `check_deliveries`: files lie there that no batch can take, such as those a manifest promises other bytes of. It names
 each with its reason; everything else was claimed.
+`request_retrain`: asks for a training when train.py, its image or its parameters changed, or `schedules.retrain`
+ticked; skipped while nothing does. The store did not answer: the next run asks again.
 
 ### Rerun
 Safe at any time: `airflow dags trigger {dag}`; to look at every folder, `airflow dags trigger {dag} --conf
@@ -65,6 +68,8 @@ def build(spec: Pipeline) -> DAG:
         claim >> CheckDeliveriesOperator(
             task_id="check_deliveries", pipeline=spec.name, trigger_rule=TriggerRule.NONE_FAILED
         )
+        # On its own: what is asked for has nothing to do with what lies on the share, or whether it answers.
+        MintRetrainOperator(task_id="request_retrain", pipeline=spec.name, outlets=[Assets(spec.name).retrain])
     return dag
 
 

@@ -42,6 +42,8 @@ class Training(Part):
     holdout_days: Annotated[int, Field(ge=1)] = 14
     retrain_on: Literal["drift", "new_data"] = "drift"
     """``drift``: new data trains only while there is no champion; ``new_data``: every new batch trains."""
+    retrain_on_change: bool = True
+    """Whether a changed train.py, trainer image, parameter, feature, column or domain trains the current dataset."""
     parameters: dict[str, int | float | str | bool] = Field(default_factory=dict)
 
 

@@ -38,6 +38,11 @@ SMALL = (
     ("window_months: 3", "window_months: 2", "the extracts hold two months before the fall and two after it"),
     ("holdout_days: 14", "minimum_months: 2\n  holdout_days: 1", "each month is two days"),
     ("minimum_gain: 0.0", "minimum_gain: 0.0\n  block_hours: 3", "a hold-out of one day has one block of a day"),
+    (
+        "retrain_on: drift",
+        "retrain_on: drift\n  retrain_on_change: false",
+        "tests change parameters to have other models",
+    ),
     ("max_iter: 200", "max_iter: 20", "few, so that a second training of the same months can be better"),
     ("soak_seconds: 5", "soak_seconds: 1", "nobody learns anything from a longer soak in a test"),
     ('sweep: "*/10 * * * *"', 'sweep: "17 * * * *"', "a test sees the watcher's work, not the sweep's"),

@@ -40,6 +40,18 @@ def fate_of(context: Context) -> Callable[[str], Fate]:
     return ask
 
 
+def runs_behind(context: Context) -> int:
+    """How many runs of this task's DAG wait for their turn, which with ``max_active_runs=1`` comes after this one."""
+    ti: Any = context["ti"]
+    return int(ti.get_dr_count(dag_id=ti.dag_id, states=["queued"]))
+
+
+def runs_open(context: Context, dag: str) -> int:
+    """How many runs of a DAG have not ended."""
+    ti: Any = context["ti"]
+    return int(ti.get_dr_count(dag_id=dag, states=["queued", "running"]))
+
+
 def listens(context: Context, dag: str) -> bool:
     """Whether a DAG takes events now. Airflow drops those of a DAG that is paused or not there, and nothing tells."""
     ti: Any = context["ti"]

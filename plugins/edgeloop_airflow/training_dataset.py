@@ -10,9 +10,13 @@ from airflow.sdk.exceptions import AirflowSkipException
 from edgeloop import registry
 from edgeloop.records import Certificate, Dataset, TrainingRun, sha256_hex
 from edgeloop.training import dataset
-from edgeloop.training.plan import parameters_of
+from edgeloop.training.asked import Asked
+from edgeloop.training.plan import plan
+from edgeloop.training.retrain import recipe_image
+from edgeloop.training.waiting import Waiting
 from edgeloop_airflow import hooks
 from edgeloop_airflow.discreet import discreet
+from edgeloop_airflow.emission import runs_behind
 from edgeloop_airflow.origin import origin
 
 if TYPE_CHECKING:
@@ -58,7 +62,8 @@ class FixDatasetOperator(BaseOperator):
         run: What a forced choice is fixed under together with the key.
 
     Skipped with the reason while there are too few months, while nothing asks for a training, or when the same data
-    was trained with the same code and parameters.
+    was trained with the same code and parameters; and while later runs of the DAG wait: the last of them trains for
+    all. What somebody started by hand gives way to nothing and trains for itself.
     """
 
     template_fields: Sequence[str] = ("key", "force", "run")
@@ -74,42 +79,68 @@ class FixDatasetOperator(BaseOperator):
     def execute(self, context: Context) -> str:
         """Find what the key was fixed to, or choose and fix it; raises ``AirflowSkipException``."""
         desk, key = hooks.desk(self.pipeline), forced_key(self.key, self.force, self.run)
+        waiting, why = Waiting(desk.store), origin(context)
         fixed = desk.store.fixed("datasets", key)
         if fixed is not None:
             self.log.info("Key %s was fixed to dataset %s before", key, fixed)
+            waiting.settle(key)
             return fixed
-        desk = pinned_desk(desk, self.key, key)
-        chosen = self._choose(desk, origin(context))
+        # A model of a rerun goes nowhere: it can do nothing for those that wait, nor they for it.
+        alone = bool(self.force) or not why.live or bool(why.promote)
+        if not alone and (behind := runs_behind(context)):
+            waiting.note(key)
+            raise AirflowSkipException(f"{behind} runs wait behind this one: the last of them trains for {key}.")
+        others = () if alone else waiting.keys()
+        asked = Asked(keys=(self.key, *(one for one in others if one != self.key)), force=self.force)
+        # A batch's own snapshot may be older than the change that somebody who waits was asked for.
+        desk = pinned_desk(desk, asked.leading, key)
+        chosen = self._choose(desk, asked, why)
         if isinstance(chosen, dataset.Skip):
-            raise AirflowSkipException(f"Nothing is trained for {self.key}: {chosen.why}.")
+            # Whoever gave way to this run would have come to the same.
+            waiting.drop(others)
+            raise AirflowSkipException(f"Nothing is trained for {', '.join(asked.named)}: {chosen.why}.")
+        stored = self._fix(desk, key, chosen)
+        waiting.take(others, key)
+        fixed = desk.store.fix("datasets", key, stored.id)
+        waiting.settle(key)
+        return fixed
+
+    def _fix(self, desk: Desk, key: str, chosen: Dataset) -> Dataset:
         desk.store.fix("training_configs", key, desk.snapshot.save(desk.blobs))
         stored = desk.store.put(chosen)
+        # The same data may have been a dataset before, for another reason.
+        desk.store.fix("training_reasons", key, chosen.reason)
         self.log.info(
             "Dataset %s: %d files of %d certificates, %s to %s, held out from %s",
             stored.id, len(stored.files), len(stored.certificates),
             stored.window_start, stored.window_end, stored.holdout_start,
         )  # fmt: skip
-        return desk.store.fix("datasets", key, stored.id)
+        self.log.info("Trained because: %s", chosen.reason)
+        return stored
 
-    def _choose(self, desk: Desk, why: Origin) -> Dataset | dataset.Skip:
+    def _choose(self, desk: Desk, asked: Asked, why: Origin) -> Dataset | dataset.Skip:
         spec = desk.snapshot.spec
         champion, candidate = registry.champion(desk.store), registry.candidate(desk.store)
         skip = dataset.may_train(
-            self.key, spec, champion=champion.id if champion else "", candidate=candidate.id if candidate else ""
+            asked.keys, spec, champion=champion.id if champion else "", candidate=candidate.id if candidate else ""
         )
         if skip and not self.force:
             return skip
-        certificates = desk.store.all(Certificate)
-        reason = self.force or ("drift" if self.key.startswith(dataset.DRIFT_KEY) else f"new data {self.key}")
-        chosen = dataset.choose_window(certificates, spec, reason=reason, config=desk.snapshot.digest, origin=why.kind)
+        chosen = dataset.choose_window(
+            desk.store.all(Certificate),
+            spec,
+            reason=asked.reason(desk.store),
+            config=desk.snapshot.digest,
+            origin=why.kind,
+        )
         if isinstance(chosen, dataset.Skip) or self.force:
             return chosen
-        trained = dataset.already_trained(
-            desk.store.children(chosen.id, TrainingRun),
-            code=desk.snapshot.code_digest,
-            parameters=parameters_of(spec),
-            live=why.live,
-        )
+        image = recipe_image(desk.store) if asked.by_recipe else ""
+        if asked.by_recipe and not image:
+            # Nobody could see which image it was: the training itself is found if it was done.
+            return chosen
+        wanted = plan(desk.snapshot, chosen, image=image)
+        trained = dataset.already_trained(desk.store.children(chosen.id, TrainingRun), wanted, live=why.live)
         if trained:
             return dataset.Skip(why=f"training {trained[:12]} had the same data, code and parameters")
         return chosen

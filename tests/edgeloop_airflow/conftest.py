@@ -29,6 +29,8 @@ class Floor:
     """What Airflow would say of (dag, task, run)."""
     paused: set[str] = field(default_factory=set)
     """DAGs that Airflow would say are paused."""
+    runs: dict[str, int] = field(default_factory=dict)
+    """How many runs Airflow would count in a state."""
 
     def desk(self) -> Desk:
         """The pipeline's desk, through its connections."""
@@ -70,6 +72,7 @@ class Floor:
                 task_id=task,
                 run_id=run,
                 get_task_states=states,
+                get_dr_count=lambda dag_id, states: sum(self.runs.get(one, 0) for one in states),
                 get_dag=lambda name: SimpleNamespace(is_paused=name in self.paused),
             ),
             "dag_run": SimpleNamespace(partition_key=key),

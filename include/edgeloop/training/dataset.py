@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 SPILL = 0.05
 """A month with a smaller share of a certificate's rows is spill over a time zone's edge, not that month's data."""
-DRIFT_KEY = "drift-"
+DRIFT_KEY, CODE_KEY, CRON_KEY, WAITING_KEY = ASKED = ("drift-", "code-", "cron-", "waiting-")
+"""How partition keys begin that somebody asked for: drift, a changed recipe, the clock, the sweep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +81,9 @@ def choose_window(
     )
 
 
-def may_train(key: str, spec: Pipeline, *, champion: str, candidate: str) -> Skip | None:
-    """Whether a partition key trains at all under ``training.retrain_on``; keys from drift always do."""
-    if key.startswith(DRIFT_KEY) or spec.training.retrain_on == "new_data":
+def may_train(keys: Iterable[str], spec: Pipeline, *, champion: str, candidate: str) -> Skip | None:
+    """Whether any of some partition keys trains under ``training.retrain_on``; keys that were asked for always do."""
+    if any(key.startswith(ASKED) for key in keys) or spec.training.retrain_on == "new_data":
         return None
     if champion:
         return Skip(why=f"champion {champion[:12]} serves and new data trains only when it drifts (retrain_on: drift)")
@@ -150,19 +151,23 @@ def dataset_json(dataset: Dataset, spec: Pipeline) -> bytes:
         "window_start": dataset.window_start,
         "window_end": dataset.window_end,
         "holdout_start": dataset.holdout_start,
+        "block_hours": spec.registry.block_hours,
         "parameters": spec.training.parameters,
         "files": [{"name": name} for name in file_names(dataset)],
     }
     return canonical_json(body)
 
 
-def already_trained(trained: Iterable[TrainingRun], *, code: str, parameters: str, live: bool = True) -> str:
-    """The id of a finished training of the same dataset with the same code and parameters, or an empty text.
+def already_trained(trained: Iterable[TrainingRun], wanted: TrainingRun, *, live: bool = True) -> str:
+    """The id of a finished training of the same dataset with the same recipe as ``wanted``, or an empty text.
 
-    To a ``live`` run only live trainings count: the model of a rerun or backfill stayed where it was, and skipping
-    would keep the same data from ever getting to the devices. The training itself is found, not done again.
+    An image that ``wanted`` does not name, or names by the start of its id, is compared no further than that. To a
+    ``live`` run only live trainings count: the model of a rerun or backfill stayed where it was, and skipping would
+    keep the same data from ever getting to the devices. The training itself is found, not done again.
     """
     for one in trained:
-        if (one.code, one.parameters) == (code, parameters) and (one.origin == LIVE or not live):
+        same = (one.code, one.parameters) == (wanted.code, wanted.parameters)
+        same = same and one.inputs in ("", wanted.inputs) and one.image.removeprefix("sha256:").startswith(wanted.image)
+        if same and (one.origin == LIVE or not live):
             return one.id
     return ""

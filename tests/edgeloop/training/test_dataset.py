@@ -22,7 +22,7 @@ from edgeloop.training.dataset import (
     months_of,
     require_certified,
 )
-from edgeloop.training.plan import job_of, members, parameters_of, plan
+from edgeloop.training.plan import job_of, members, plan
 
 if TYPE_CHECKING:
     from edgeloop.pipeline import Pipeline
@@ -138,6 +138,9 @@ def test_an_event_end_within_a_second_stays_behind_the_last_event(spec: Pipeline
         ("2014-03@aa", "drift", "", "c", False),
         ("2014-03@aa", "new_data", "c", "c", True),
         ("drift-0123456789abcdef", "drift", "c", "", True),
+        ("code-0123456789ab", "drift", "c", "", True),
+        ("cron-2026-11-22T0600Z", "drift", "c", "", True),
+        ("waiting-0123456789ab", "drift", "c", "c", True),
     ],
 )
 def test_new_data_trains_only_while_nobody_serves(
@@ -145,7 +148,7 @@ def test_new_data_trains_only_while_nobody_serves(
 ) -> None:
     """Under retrain_on: drift new data waits for drift as soon as there is a champion or a candidate."""
     training = spec.training.model_copy(update={"retrain_on": retrain_on})
-    skip = may_train(key, spec.model_copy(update={"training": training}), champion=champion, candidate=candidate)
+    skip = may_train([key], spec.model_copy(update={"training": training}), champion=champion, candidate=candidate)
     assert (skip is None) is trains
 
 
@@ -179,21 +182,24 @@ class Nothing:
 
 
 def test_a_training_is_named_by_all_that_goes_in(snapshot: catalog.Snapshot) -> None:
-    """Data, image, champion and a force reason each make another training; the origin does not."""
+    """Data, image, champion, domain and a force reason each make another training; origin and reason do not."""
     import dataclasses
 
     data = window(snapshot.spec, *(certificate(group) for group in ("2014-01", "2014-02", "2014-03")))
     champion = ModelVersion(
         pipeline="wind_power", sha256="c" * 64, size=3, blob="models/c.onnx", version=1, training_run="t", metrics="{}"
     )
+    without_domain = snapshot.spec.model_copy(update={"model": snapshot.spec.model.model_copy(update={"domain": ""})})
     base = plan(snapshot, data, image="i")
     others = [
         plan(snapshot, data, image="j"),
         plan(snapshot, data, image="i", champion=champion),
         plan(snapshot, data, image="i", forced="why"),
         plan(snapshot, dataclasses.replace(data, holdout_start="2014-03-01T00:00:00Z"), image="i"),
+        plan(dataclasses.replace(snapshot, spec=without_domain), data, image="i"),
     ]
-    assert len({base.id, *(one.id for one in others)}) == 5
+    assert len({base.id, *(one.id for one in others)}) == 6
+    assert plan(snapshot, data, image="i", reason="cron").id == base.id
     assert plan(snapshot, dataclasses.replace(data, origin="rerun"), image="i").id == base.id
 
 
@@ -215,20 +221,25 @@ def test_the_deadline_counts_from_now(snapshot: catalog.Snapshot) -> None:
     assert (job.deadline, job.memory_mb, job.cpus) == (2800, 2048, 1.0)
 
 
-def test_the_same_training_is_recognised(snapshot: catalog.Snapshot) -> None:
-    """Same code and parameters on the same dataset are the same training, whoever was champion then."""
-    parameters = parameters_of(snapshot.spec)
-    done = TrainingRun(pipeline="p", dataset="d", code="c", image="i", parameters=parameters, champion="x")
-    assert already_trained([done], code="c", parameters=parameters) == done.id
-    assert already_trained([done], code="other", parameters=parameters) == ""
+def test_the_same_training_is_recognised() -> None:
+    """Same code, parameters and inputs on the same dataset are the same training, whoever was champion then."""
+    done = TrainingRun(
+        pipeline="p", dataset="d", code="c", image="sha256:1f2e3d", parameters="{}", champion="x", inputs="n"
+    )
+    wanted = dataclasses.replace(done, image="", champion="")
+    for image, found in (("", True), ("1f2e", True), ("1f2e3d", True), ("90ab", False)):
+        assert bool(already_trained([done], dataclasses.replace(wanted, image=image))) is found
+    for other in ({"code": "other"}, {"parameters": '{"a":1}'}, {"inputs": "m"}):
+        assert already_trained([done], dataclasses.replace(wanted, **other)) == ""
+    old = dataclasses.replace(done, inputs="")
+    assert already_trained([old], wanted) == old.id, "a record of before inputs were told"
 
 
-def test_a_rerun_keeps_no_live_training_from_going_on(snapshot: catalog.Snapshot) -> None:
+def test_a_rerun_keeps_no_live_training_from_going_on() -> None:
     """The model of a rerun stayed where it was: a live run comes by it again, another rerun is told."""
-    parameters = parameters_of(snapshot.spec)
-    done = TrainingRun(pipeline="p", origin="rerun", dataset="d", code="c", image="i", parameters=parameters)
-    assert already_trained([done], code="c", parameters=parameters) == ""
-    assert already_trained([done], code="c", parameters=parameters, live=False) == done.id
+    done = TrainingRun(pipeline="p", origin="rerun", dataset="d", code="c", image="i", parameters="{}")
+    assert already_trained([done], done) == ""
+    assert already_trained([done], done, live=False) == done.id
 
 
 def test_data_without_a_certificate_is_refused(spec: Pipeline) -> None:
