@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -196,9 +196,10 @@ class _Exchange:
             for chunk in (stdin,) if isinstance(stdin, bytes) else stdin:
                 self._channel.sendall(chunk)
             self._channel.shutdown_write()
-        except (TimeoutError, OSError):
-            # The command ended without reading to the end; its exit code and standard error say why.
+        except (TimeoutError, OSError, EOFError):
+            # The link broke, or the command ended without reading to the end; its exit code and standard error say why.
             return
         except BaseException as error:  # noqa: BLE001 - a failing source must fail the run, not vanish in a thread
             self._failure = error
-            self._channel.close()
+            with suppress(OSError, EOFError):
+                self._channel.close()
