@@ -34,7 +34,7 @@ POLL_SECONDS = 5.0
 """Between two looks at a long-running operation, where the service names no time."""
 RETRIES = 4
 BACKOFF = 0.5
-OK, CREATED, ACCEPTED, NO_CONTENT, BAD, NOT_FOUND = 200, 201, 202, 204, 400, 404
+OK, CREATED, ACCEPTED, NO_CONTENT, OTHER = 200, 201, 202, 204, 300
 DONE, BROKEN = "Succeeded", ("Failed", "Canceled")
 
 
@@ -136,7 +136,7 @@ class ArmClient:
         url = path if path.startswith("https://") else self.endpoint.base + path
         request = HttpRequest(method, url, params=params, json=body)
         reply = self._sent(request)
-        if reply.status_code >= BAD:
+        if reply.status_code >= OTHER:
             raise problems.answered(self.endpoint, method, url, reply)
         return reply
 

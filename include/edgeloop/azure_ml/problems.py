@@ -35,14 +35,6 @@ def silent(endpoint: ArmEndpoint, error: AzureError) -> EdgeloopError:
     from azure.core.exceptions import ClientAuthenticationError
 
     connection, words = endpoint.identity.connection, _short(str(error))
-    if isinstance(error, ClientAuthenticationError):
-        return ConfigurationError(
-            f"Azure gave no token to the identity of connection {connection!r}: {words}",
-            left="nothing was changed in Azure",
-            next=f"Correct login (client id), password (client secret) and extra.tenantId of {connection!r}; an "
-            "expired secret is renewed with `az ad app credential reset --id <client id>`. For a managed identity "
-            "leave them empty and give the machine one. Then clear the task.",
-        )
     if UNTRUSTED in words:
         return ConfigurationError(
             f"The certificate of {urlsplit(endpoint.base).hostname} is signed by no CA that is trusted here.",
@@ -50,11 +42,34 @@ def silent(endpoint: ArmEndpoint, error: AzureError) -> EdgeloopError:
             next="Set REQUESTS_CA_BUNDLE to a file with the CA's certificate on the workers (a Stack Hub's, or that of "
             "a proxy in between).",
         )
+    # azure-identity says ClientAuthenticationError to a dead network too (seen), and a retry would help that.
+    if isinstance(error, ClientAuthenticationError) and not _unheard(error):
+        return ConfigurationError(
+            f"Azure gave no token to the identity of connection {connection!r}: {words}",
+            left="nothing was changed in Azure",
+            next=f"Correct login (client id), password (client secret) and extra.tenantId of {connection!r}; an "
+            "expired secret is renewed with `az ad app credential reset --id <client id>`. For a managed identity "
+            "leave them empty and give the machine one. Then clear the task.",
+        )
     return UnreachableError(
         f"Azure did not answer connection {connection!r} at {urlsplit(endpoint.base).hostname}: {words}",
         left="whatever was begun in Azure; the next try looks first",
         next="Check the network from the worker (HTTPS_PROXY, DNS, port 443), then clear the task.",
     )
+
+
+def _unheard(error: BaseException) -> bool:
+    """Whether what failed is that nobody answered, somewhere down the chain of causes."""
+    from azure.core.exceptions import HttpResponseError, ServiceRequestError, ServiceResponseError
+
+    one: BaseException | None = error
+    while one is not None:
+        if isinstance(one, (ServiceRequestError, ServiceResponseError)):
+            return True
+        if isinstance(one, HttpResponseError) and (one.status_code or 0) in BUSY:
+            return True
+        one = one.__cause__ or one.__context__
+    return False
 
 
 def answered(endpoint: ArmEndpoint, method: str, url: str, reply: HttpResponse) -> EdgeloopError:
@@ -84,6 +99,18 @@ def answered(endpoint: ArmEndpoint, method: str, url: str, reply: HttpResponse) 
             f"Azure refused {what}: {said}.",
             left="what is there, as it is",
             next="Look at it in the studio; if something else changes it at this moment, clear the task later.",
+        )
+    return _refused(what, said, connection, reply)
+
+
+def _refused(what: str, said: str, connection: str, reply: HttpResponse) -> EdgeloopError:
+    if reply.status_code in REDIRECTS:
+        to = urlsplit(reply.headers.get("Location") or "").hostname or "another place"
+        return CloudError(
+            f"Azure answered {what} with {reply.status_code}: go to {to}. Redirects are not followed: the token would "
+            "go there.",
+            left="nothing was changed",
+            next="Look for a proxy that answers for Azure, then clear the task.",
         )
     if reply.status_code in BUSY:
         asked = reply.headers.get("Retry-After")
