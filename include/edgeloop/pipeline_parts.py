@@ -18,7 +18,7 @@ Name = Annotated[str, Field(pattern=NAME)]
 ConnectionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", min_length=1, max_length=200)]
 ContainerName = Annotated[str, Field(pattern=CONTAINER_NAME, min_length=3, max_length=63)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Permit = Literal["azure_ml_outputs", "event_names", "public_address", "remote_logs"]
+Permit = Literal["azure_ml_outputs", "event_names", "public_address", "remote_logs", "training_rows"]
 """What an ``on_premises`` pipeline may let out of the site all the same."""
 
 

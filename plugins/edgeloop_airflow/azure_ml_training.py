@@ -21,6 +21,7 @@ from edgeloop.records import Certificate, Dataset, ModelVersion, TrainingRun, ca
 from edgeloop.residency_guard import require_configuration, require_local_logs
 from edgeloop.training import session
 from edgeloop.training.dataset import require_certified
+from edgeloop.training.leaks import leak_check
 from edgeloop.training.plan import job_of, plan
 from edgeloop_airflow import hooks
 from edgeloop_airflow.azure_ml import azure_ml_workspace
@@ -132,6 +133,7 @@ class TrainOperator(TrainOnVMOperator):
             blobs=desk.blobs,
             store=desk.store,
             say=self.log.info,
+            check=leak_check(desk.snapshot.spec, desk.store.get(Dataset, run.dataset), desk.blobs, self.log.info),
         )
         self.log.info("Collected %s", ", ".join(f"{one.path} ({one.size} bytes)" for one in stored.outputs))
         return stored

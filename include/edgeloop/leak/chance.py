@@ -29,8 +29,8 @@ chance of one hit with E <= x in a stream is at most x for each size s.
 For 39,000 rows of the wind farm, with two decimals, N is 15 bits and a field is worth 9 to 13: three of them side by
 side in a short report have E below 1e-5, and in a forest of 6,000 thresholds five or six are needed. A hundred honest
 outputs raise at most 100 * streams * sizes * ``ALONE`` alarms, 0.6 for those with one stream of marks and six sizes.
-That bound is loose, for Markov's inequality is and for E counts every start twice over: in models of eight kinds trained
-on the same data no three fields had E below 1 (tests/edgeloop/leak/test_honest.py).
+That bound is loose, for Markov's inequality is and for E counts every start twice over: in honest models of eight kinds
+trained on the same data no three fields had E below 1 (tests/edgeloop/leak/test_honest.py).
 
 What is not found: rows that a script disguises (scaled and standardised values, sums, reversed digits, ciphers, the low
 bits of weights), fields of two digits or fewer, fields further apart than ``WINDOW`` numbers, values so common that

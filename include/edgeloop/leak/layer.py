@@ -45,8 +45,8 @@ def keys(layer: int, values: NDArray[Any]) -> NDArray[Any]:
         if layer == WORD:
             return values
         if layer == TIME:
-            return np.rint(values)
-        return np.rint(values * 10.0**layer)
+            return np.asarray(np.rint(values))
+        return np.asarray(np.rint(values * 10.0**layer))
 
 
 def distinctive(values: NDArray[Any]) -> NDArray[Any]:

@@ -70,6 +70,8 @@ def job_of(run: TrainingRun, spec: Pipeline, *, now: float) -> Job:
         gpus=spec.training.gpus,
         disk_mb=spec.training.disk_mb,
         grace_seconds=spec.training.grace_seconds,
+        reports=spec.training.reports,
+        reports_mb=spec.training.reports_mb,
     )
 
 
