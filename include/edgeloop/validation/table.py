@@ -22,7 +22,7 @@ __all__ = ["BadFileError", "Chunk", "CsvFile", "Line", "Shape"]
 TORN_SHARE = 0.01
 """More torn lines than this share and the file is no CSV; fewer are quarantined one by one."""
 SHOWN = 5
-AHEAD = 1
+AHEAD = 3
 """Pieces being parsed while one is worked on."""
 
 
@@ -109,7 +109,9 @@ class CsvFile:
         A piece of torn lines alone comes with a table without columns. The column ``without`` is left out.
         """
         for piece, table, found in self._parsed(without):
-            if any(column.dtype != self.columns[name].dtype for name, column in found.items()):
+            if found is not self.columns and any(
+                column.dtype != self.columns[name].dtype for name, column in found.items()
+            ):
                 for _ in self._parsed():
                     pass
                 raise WiderError
@@ -127,7 +129,8 @@ class CsvFile:
             count += len(piece.torn)
             torn += [one.number for one in piece.torn[: SHOWN - len(torn)]]
             yield piece, table, found
-            self.columns = join(found, self.columns)
+            if found is not self.columns and (wider := join(found, self.columns)) != self.columns:
+                self.columns = wider
         if count > TORN_SHARE * (rows + count):
             raise BadFileError(
                 f"no CSV: {count} of {rows + count} lines do not have {len(self.header.names)} fields "

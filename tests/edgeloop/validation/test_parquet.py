@@ -100,6 +100,61 @@ def test_what_makes_the_bytes_is_fixed(tmp_path: Path) -> None:
     assert {name for name, one in columns.items() if one.has_dictionary_page} == {"site"}
 
 
+def test_numbers_that_use_every_digit_are_stored_byte_by_byte(tmp_path: Path) -> None:
+    """Numbers of few digits repeat and are stored whole, in half the room; so is a column of gaps."""
+    chance = np.random.default_rng(3)
+    noise, few = chance.normal(size=5000), chance.normal(size=5000).round(1)
+    noise[::7] = np.nan
+    table = pa.table(
+        {
+            "noise": pa.array(noise, mask=np.isnan(noise)),
+            "few": few,
+            "none": pa.nulls(5000, pa.float64()),
+            "site": ["a"] * 5000,
+        }
+    )
+    writer = parquet.Writer(tmp_path / "a.parquet", table.schema)
+    writer.add(table)
+    writer.close()
+    group = pq.read_metadata(tmp_path / "a.parquet").row_group(0)
+    split = {group.column(at).path_in_schema: group.column(at).encodings for at in range(group.num_columns)}
+    assert {name for name, encodings in split.items() if "BYTE_STREAM_SPLIT" in encodings} == {"noise"}
+    assert pq.read_table(tmp_path / "a.parquet").equals(table)
+
+
+def test_the_first_numbers_decide_how_all_are_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In stored order and whatever pieces they come in: the bytes would differ otherwise."""
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 6000)
+    chance = np.random.default_rng(3)
+    numbers = np.concatenate([np.zeros(5000), chance.normal(size=5000)])
+    schema = pa.schema([("x", pa.float64())])
+    found = {}
+    for name, order in (("as they come", None), ("turned", np.arange(9999, -1, -1))):
+        for size in (10_000, 999):
+            writer = parquet.Writer(tmp_path / "a.parquet", schema, order)
+            for start in range(0, 10_000, size):
+                writer.add(pa.table({"x": numbers[start : start + size]}, schema=schema))
+            writer.close()
+            found.setdefault(name, set()).add((tmp_path / "a.parquet").read_bytes())
+            metadata = pq.read_metadata(tmp_path / "a.parquet")
+            encodings = {metadata.row_group(at).column(0).encodings for at in range(metadata.num_row_groups)}
+            assert {"BYTE_STREAM_SPLIT" in one for one in encodings} == {name == "turned"}
+    assert [len(one) for one in found.values()] == [1, 1]
+
+
+def test_what_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the thread that encodes reaches who adds rows or closes; no later group hides it."""
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 10)
+    table = pa.table({"x": np.arange(95.0)})
+    writer = parquet.Writer(tmp_path / "not there" / "a.parquet", table.schema)
+    with pytest.raises(FileNotFoundError):
+        writer.add(table)
+    one = parquet.Writer(tmp_path / "not there" / "b.parquet", table.schema)
+    one.add(table.slice(0, 5))
+    with pytest.raises(FileNotFoundError):
+        one.close()
+
+
 def test_columns_keep_their_order_and_types(tmp_path: Path) -> None:
     """Times are UTC microseconds, whole numbers floats so that every month has one schema."""
     convert(tmp_path / "a.parquet", ROWS)

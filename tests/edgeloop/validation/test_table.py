@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from edgeloop.validation import lines
+from edgeloop.validation.columns import NULLS
 from edgeloop.validation.table import BadFileError, CsvFile, Line, Shape, WiderError
 
 if TYPE_CHECKING:
@@ -336,3 +337,13 @@ def test_what_does_not_fit_a_type_is_not_quoted(read: Read, monkeypatch: pytest.
         read((HEADER + "a;b\n" * 20 + ROW * 20 + "north,secret,x\n" * 20 + "a;b\n" * 20).encode())
     assert "secret" not in str(caught.value)
     assert caught.value.__context__ is None or "secret" not in str(caught.value.__context__)
+
+
+@pytest.mark.parametrize("text", NULLS)
+def test_whatever_pandas_reads_as_missing_is_a_gap(read: Read, text: str) -> None:
+    """Alone in its file, so that no other text of the kind tells how to read it."""
+    data = f"{HEADER}x,1,1.5\nx,2,{text}\n{text},3,2.5\n".encode()
+    frame = read(data).frame
+    assert list(frame["power"].isna()) == [False, True, False]
+    assert list(frame["site"].isna()) == [False, False, True]
+    assert frame["power"].dtype == "float64"
