@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT, CHANGED = 401, 403, 404, 409, 412
 BUSY = (408, 429, 500, 502, 503, 504)
 REDIRECTS = range(300, 400)
+MSAL_STATUS = re.compile(r"HTTP Error: (\d{3})")
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 MOST_WORDS = 600
 """How much of Azure's own words is repeated."""
@@ -67,6 +69,10 @@ def _unheard(error: BaseException) -> bool:
         if isinstance(one, (ServiceRequestError, ServiceResponseError)):
             return True
         if isinstance(one, HttpResponseError) and (one.status_code or 0) in BUSY:
+            return True
+        # msal keeps no more of a 503 than these words.
+        said = MSAL_STATUS.search(str(one))
+        if said and int(said[1]) in BUSY:
             return True
         one = one.__cause__ or one.__context__
     return False
