@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from edgeloop.azure import sas
 from edgeloop.azure.problems import QUERY
-from edgeloop.errors import ConfigurationError, EdgeloopError, UnreachableError
+from edgeloop.errors import ConfigurationError, EdgeloopError, IntegrityError, UnreachableError
 from edgeloop.training import stage_commands
 from edgeloop.training.staging_worker import batches, split
-from edgeloop.training.staging_yard import LOOK_SECONDS, Answer, bring_large, no_space, whole_seconds
+from edgeloop.training.staging_yard import LOOK_SECONDS, Answer, bring_large, full, no_space, whole_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +27,7 @@ TRIES = 3
 GOOD_HTTP = {"200", "206"}
 NETWORK = {6, 7, 28, 35, 52, 56}
 """curl's exit codes for a peer that is not reached or hangs up."""
+CANNOT_WRITE = 23
 CURL_SAYS = {
     6: "the VM cannot resolve its name",
     7: "the VM cannot connect to it",
@@ -44,10 +45,14 @@ HTTP_SAYS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Why the VM cannot fetch by itself, "" if it can; ``network`` if trying again may help."""
+    """Why the VM cannot fetch by itself, "" if it can.
+
+    ``network`` if trying again may help, ``spoiled`` if it could and the bytes are others.
+    """
 
     why: str = ""
     network: bool = False
+    spoiled: bool = False
 
 
 def config(addresses: Iterable[tuple[str, str]]) -> bytes:
@@ -141,11 +146,11 @@ class Direct:
         return done
 
     def _said(self, answer: Answer, done: Completed, lacking: Iterable[Member]) -> Verdict:
-        if no_space(done.err):
-            return Verdict(why="its disk ran full")
+        if no_space(done.err) or answer.curl == CANNOT_WRITE:
+            raise full(self._yard, "its disk ran full while data arrived")
         for one in lacking:
             if answer.word == "bad" or answer.digests.get(one.sha256) == "bad":
-                return Verdict(why=f"blob {one.blob} has other bytes than its record says")
+                return Verdict(why=f"blob {one.blob} has other bytes than its record says", spoiled=True)
             code = answer.http.get(one.sha256) or answer.http.get("", "")
             if (found := judged(code, answer.curl)).why:
                 last = QUERY.sub("?...", done.err.strip().rpartition("\n")[2])
@@ -159,6 +164,12 @@ class Direct:
 
 def insisted(yard: Yard, verdict: Verdict) -> EdgeloopError:
     """The error for a pipeline that allows this way only."""
+    if verdict.spoiled:
+        return IntegrityError(
+            f"What {yard.host} fetched is not what was certified: {verdict.why}.",
+            left="the blob as it is; nothing was started, and nothing of that file was kept",
+            next="Restore the blob from a backup, or rerun the task that writes it.",
+        )
     kind = UnreachableError if verdict.network else ConfigurationError
     return kind(
         f"training.staging is direct, but {yard.host} cannot fetch from the storage account: {verdict.why}.",
