@@ -58,7 +58,7 @@ class Survey:
 
 def parse_survey(text: str) -> Survey:
     """Read what :func:`edgeloop.training.stage_commands.survey` prints; raises ``ValueError`` at anything else."""
-    lines = [line.split() for line in text.splitlines()]
+    lines = [words for line in text.splitlines() if (words := line.split())]
     if lines == [["staged"]]:
         return Survey(staged=True)
     disks = {words[1]: Disk(device=words[2], free_kib=int(words[3])) for words in lines if words[0] == "disk"}

@@ -41,7 +41,7 @@ find . -maxdepth 1 -type f -regextype posix-extended -regex './[0-9a-f]{{64}}' -
 if command -v openssl >/dev/null; then xargs -0 -r openssl dgst -sha256 -r; else xargs -0 -r sha256sum; fi |
 awk '{{ sub(/^\\*/, "", $2); print ($1 == $2 ? "good" : "bad"), $2 }}'
 }}
-chosen() {{ awk -v kind="$1" '$1 == kind {{ printf "%s%c", $2, 0 }}' "$2"; }}
+chosen() {{ printf '%s\\n' "$seen" | awk -v kind="$1" '$1 == kind {{ printf "%s%c", $2, 0 }}'; }}
 held() (
 cd "$cache"
 if test "$(stat -c %d .)" = "$(stat -c %d "$hold")"; then xargs -0 -r ln -t "$hold" -- 2>/dev/null
@@ -57,20 +57,19 @@ def survey(job: Job) -> str:
 chmod 700 {FOLDER} "$cache"
 touch "$hold"
 find {FOLDER} -maxdepth 1 -name '*.part' -mmin +60 -exec rm -rf {{}} +
-find "$cache" -maxdepth 1 \\( -name 'in.*' -o -name 'seen.*' \\) -mmin +60 -exec rm -rf {{}} +
+find "$cache" -maxdepth 1 -name 'in.*' -mmin +60 -exec rm -rf {{}} +
 find "$cache" -maxdepth 1 -name '*.part' -mmin +{DAY_MINUTES} -delete
 find {STAGE} -mindepth 1 -maxdepth 1 -mmin +{DAY_MINUTES} -exec rm -rf {{}} +
-seen=$(mktemp "$cache"/seen.XXXXXX)
-trap 'rm -f "$seen" "$seen.wanted"' EXIT
-sort -u >"$seen.wanted"
-find "$cache" -maxdepth 1 -type f -printf '%f\\n' | sort | comm -12 - "$seen.wanted" | tr '\\n' '\\0' | held
+wanted=$(sort -u)
+{{ printf '%s\\n' "$wanted"; find "$cache" -maxdepth 1 -type f -printf '%f\\n'; }} |
+sort | uniq -d | tr '\\n' '\\0' | held
 cd "$hold"
-checked >"$seen"
-chosen bad "$seen" | xargs -0 -r rm -f --
+seen=$(checked)
+chosen bad | xargs -0 -r rm -f --
 cd "$cache"
-chosen bad "$seen" | xargs -0 -r rm -f --
-chosen good "$seen" | xargs -0 -r touch -c --
-cat "$seen"
+chosen bad | xargs -0 -r rm -f --
+chosen good | xargs -0 -r touch -c --
+printf '%s\\n' "$seen"
 find . -maxdepth 1 -type f -name '*.part' -printf 'part %f %s\\n'
 find . -maxdepth 1 -type f -regextype posix-extended -regex './[0-9a-f]{{64}}' -printf 'kept %f %s %T@ %n\\n'
 for tool in flock curl; do if command -v $tool >/dev/null; then echo tool $tool; fi; done
@@ -81,16 +80,16 @@ echo disk jobs $(stat -c %d "$hold") $(df -Pk "$hold" | awk 'NR==2 {{print $4}}'
 def _admit() -> str:
     return """cd "$in"
 find . -maxdepth 1 -type f -exec chmod 444 {} +
-checked >"$in.seen"
-chosen good "$in.seen" | xargs -0 -r mv -f -t "$cache" --
-chosen good "$in.seen" | held
-cat "$in.seen"
+seen=$(checked)
+chosen good | xargs -0 -r mv -f -t "$cache" --
+chosen good | held
+printf '%s\\n' "$seen"
 exit $code"""
 
 
 def _incoming(job: Job) -> str:
     return f"""{_prelude(job)}in=$(mktemp -d "$cache"/in.XXXXXX)
-trap 'rm -rf "$in" "$in.seen"' EXIT
+trap 'rm -rf "$in"' EXIT
 code=0
 """
 

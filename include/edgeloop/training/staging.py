@@ -68,6 +68,8 @@ def survey(shell: Carrier, job: Job, cargo: Cargo) -> Survey:
     seconds = LOOK_SECONDS + sum(one.size for one in wanted) / HASH_BYTES
     text = stage_commands.survey(job)
     done = shell.run(text, stdin="".join(f"{one.sha256}\n" for one in wanted).encode(), timeout=seconds)
+    if no_space(done.err):
+        raise full(shell.endpoint, "not even an empty folder can be made")
     try:
         if done.exit:
             raise ValueError(done.err)  # noqa: TRY301 - told as any other answer that is none
@@ -106,7 +108,7 @@ def _room(yard: Yard, found: Survey) -> None:
         return
     coming = -(-cache.to_come(cache.missing(yard.cargo.members, found.held), found.parts) // 1024)
     raise full(
-        yard,
+        yard.shell.endpoint,
         f"{coming + spare} KiB are needed ({coming} to come and {spare} to spare, training.disk_mb), "
         f"{min(found.cache.free_kib, found.jobs.free_kib)} KiB are free",
     )
@@ -140,7 +142,7 @@ def _assemble(yard: Yard) -> bool:
     if not done.exit:
         return True
     if no_space(done.err):
-        raise full(yard, "no room for the job's own files")
+        raise full(yard.shell.endpoint, "no room for the job's own files")
     if done.text.startswith("bad "):
         wrong = done.text.split()[1]
         raise spoiled(yard, next((one.path for one in yard.cargo.members if one.sha256 == wrong), wrong))

@@ -147,7 +147,7 @@ class Direct:
 
     def _said(self, answer: Answer, done: Completed, lacking: Iterable[Member]) -> Verdict:
         if no_space(done.err) or answer.curl == CANNOT_WRITE:
-            raise full(self._yard, "its disk ran full while data arrived")
+            raise full(self._yard.shell.endpoint, "its disk ran full while data arrived")
         for one in lacking:
             if answer.word == "bad" or answer.digests.get(one.sha256) == "bad":
                 return Verdict(why=f"blob {one.blob} has other bytes than its record says", spoiled=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edgeloop.errors import EdgeloopError
+    from edgeloop.ssh.endpoint import Endpoint
     from edgeloop.ssh.openssh import Carrier
     from edgeloop.ssh.shell import Completed
     from edgeloop.training.bundle import Cargo, Member
@@ -154,14 +155,14 @@ def no_space(said: str) -> bool:
 def failure(yard: Yard, done: Completed, what: str) -> EdgeloopError:
     """The error for a command that did not do its work."""
     if no_space(done.err):
-        return full(yard, "its disk ran full while data arrived")
+        return full(yard.shell.endpoint, "its disk ran full while data arrived")
     return problems.command_failed(yard.shell.endpoint, what, done.exit, done.err)
 
 
-def full(yard: Yard, why: str) -> ConflictError:
+def full(endpoint: Endpoint, why: str) -> ConflictError:
     """The error for a VM whose disk has no room."""
     return ConflictError(
-        f"The disk of {yard.host} is too full: {why}.",
+        f"The disk of {endpoint.host} (connection {endpoint.connection!r}) is too full: {why}.",
         left="nothing was started; what has arrived is used by the next try",
         next=f"Log in, remove what is not needed (`du -sh ~/{FOLDER}/* ~`, `docker system df`), or lower "
         "training.disk_mb, and clear the task.",

@@ -253,7 +253,7 @@ def test_what_died_long_ago_is_swept(tmp_path: Path) -> None:
     """Parts of a day, arrivals of an hour and links of a day go; younger ones stay."""
     look(tmp_path)
     cache, stage, jobs = tmp_path / text.CACHE, tmp_path / text.STAGE, tmp_path / "edgeloop/jobs"
-    old = [cache / "in.old", cache / "seen.old", cache / "old.part", stage / "old", jobs / "old.part"]
+    old = [cache / "in.old", cache / "old.part", stage / "old", jobs / "old.part"]
     young = [cache / "in.young", cache / "young.part", stage / "young", jobs / "young.part"]
     for one in old + young:
         one.mkdir() if one.parent != cache or one.name.startswith("in.") else one.touch()

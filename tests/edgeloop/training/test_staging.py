@@ -319,7 +319,7 @@ def test_a_small_disk_of_its_own_for_the_cache(ramp: Ramp, site: Site, monkeypat
                 ramp.stage(sent[0], more, way=way)
         monkeypatch.undo()
         assert ramp.whole(ramp.stage(more), (more,))
-        assert ramp.heard("1 files that no job uses leave its cache")
+        assert ramp.heard("files that no job uses leave its cache")
 
 
 def test_a_sas_of_the_connection_is_handed_on_only_if_it_is_harmless(ramp: Ramp, site: Site) -> None:
