@@ -17,6 +17,7 @@ from edgeloop.errors import ConfigurationError, ConflictError
 from edgeloop.problems import Problem, line_in, parse_spec, suite_problems
 from edgeloop.records import canonical_json, sha256_hex
 from edgeloop.residency import ON_PREMISES, clash, private, stricter
+from edgeloop.training import requirements
 
 if TYPE_CHECKING:
     from edgeloop.pipeline import Pipeline
@@ -182,11 +183,25 @@ def read(home: Path) -> tuple[Snapshot | None, list[Problem]]:
                 remedy=f"must be the folder's name: 'name: {home.name}'",
             )
         )
+    if spec is not None and spec.training.requirements:
+        problems += _requirement_problems(texts, spec.training.requirements, home)
     if SUITE in texts:
         problems += suite_problems(texts[SUITE], str(home / SUITE))
     if spec is None or problems:
         return None, problems
     return Snapshot(spec=spec, files=tuple(files)), []
+
+
+def _requirement_problems(texts: dict[str, str], name: str, home: Path) -> list[Problem]:
+    """What keeps training.requirements from being installed exactly as it was resolved."""
+    if name not in texts:
+        remedy = f"names {name!r}, which is no .txt file beside pipeline.yaml"
+        line = line_in(texts[SPEC], "training", "requirements")
+        return [Problem(file=str(home / SPEC), line=line, field="training.requirements", remedy=remedy)]
+    return [
+        Problem(file=str(home / name), line=one.line, field="training.requirements", remedy=one.remedy)
+        for one in requirements.read(texts[name])[1]
+    ]
 
 
 def from_json(raw: bytes) -> Snapshot:

@@ -46,6 +46,13 @@ class Training(Part):
     """Whether a changed train.py, trainer image, parameter, feature, column or domain trains the current dataset."""
     parameters: dict[str, int | float | str | bool] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _requirements_are_built_for_the_vm(self) -> Self:
+        if self.requirements and self.backend != "vm":
+            remedy = "is built into the VM's image only; put the packages into azure_ml.environment and leave it out"
+            raise wrong(remedy, "requirements")
+        return self
+
 
 class Registry(Part):
     """Where model versions are registered and what makes a challenger better."""
@@ -72,6 +79,8 @@ class Workspace(Part):
     compute: Annotated[str, Field(pattern=COMPUTE_NAME)] = "edge-vm"
     resource_id: str = ""
     """ARM id of the VM; "" for a Stack Hub VM that public ARM does not know, which is attached by its address."""
+    send_key: bool = False
+    """Hand Azure the VM's private key, so that Azure ML itself can run jobs there."""
     experiment: str = ""
     """Where runs are filed; "" is the pipeline's name."""
     datastore: str = "workspaceblobstore"

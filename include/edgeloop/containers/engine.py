@@ -139,6 +139,11 @@ class Engine:
         with self._errors("load an image"):
             scan(self.client.api.load_image(archive), self.endpoint.connection)
 
+    def save(self, image: str) -> Iterator[bytes]:
+        """A docker-archive of a whole image, piece by piece."""
+        with self._errors(f"save {image}"):
+            yield from self.client.api.get_image(image)
+
     def tag(self, image: str, repository: str, tag: str) -> None:
         """Give an image another name."""
         with self._errors(f"tag {image}"):
