@@ -113,12 +113,14 @@ class Schedules(Part):
     drift: str = "0 6 * * *"
     retrain: str = ""
     """When the current dataset is trained again whatever came in; "" never."""
+    reap: str = "*/15 * * * *"
+    """When what a crash left on the training VM is finished."""
 
     @model_validator(mode="after")
     def _five_fields(self) -> Self:
         from croniter import croniter
 
-        for name in ("sweep", "full_sweep", "drift", "retrain"):
+        for name in ("sweep", "full_sweep", "drift", "retrain", "reap"):
             if name == "retrain" and not self.retrain:
                 continue
             if len(getattr(self, name).split()) != CRON_FIELDS or not croniter.is_valid(getattr(self, name)):
@@ -174,6 +176,17 @@ class Pipeline(Part):
         source = self.source
         if source.kind == "blob" and source.connection == self.storage.connection and source.container in ours:
             raise wrong(f"leads into the loop's own container {source.container!r}; choose another", "source", "folder")
+        return self
+
+    @model_validator(mode="after")
+    def _azure_ml_knows_its_workspace(self) -> Self:
+        if self.training.backend != "vm" and self.azure_ml is None:
+            raise wrong(
+                f"is {self.training.backend!r}, which needs a workspace: add the section azure_ml with subscription, "
+                "resource_group and workspace",
+                "training",
+                "backend",
+            )
         return self
 
     def device_of(self, site: str) -> str:

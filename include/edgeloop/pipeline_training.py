@@ -12,12 +12,22 @@ COMPUTE_NAME = r"^[a-zA-Z][a-zA-Z0-9\-]{2,23}$"
 """Microsoft's OpenAPI file of Azure Machine Learning, which also forbids a name that ends in ``-<digits>``."""
 
 
+class VmSize(Part):
+    """What the VM has for trainings."""
+
+    cpus: Annotated[float, Field(gt=0)]
+    memory_mb: Annotated[int, Field(ge=64)]
+    gpus: Annotated[int, Field(ge=0)] = 0
+
+
 class Training(Part):
     """Who trains, what one training may use there, and what it trains on."""
 
     backend: Literal["vm", "azure_ml", "azure_ml_pipeline"] = "vm"
     """Who runs the job; :mod:`edgeloop.residency` says what each may do."""
     connection: ConnectionId = "edgeloop_vm"
+    vm: VmSize | None = None
+    """What the VM has, so that several jobs share it; without it a job has the whole VM for itself."""
     image: str = "edgeloop/trainer"
     requirements: str = ""
     """A pinned requirements file beside pipeline.yaml, built into a trainer image of the pipeline's own."""
@@ -29,6 +39,8 @@ class Training(Part):
     timeout_minutes: Annotated[float, Field(gt=0)] = 60.0
     grace_seconds: Annotated[float, Field(ge=1, le=3600)] = 120.0
     """Between SIGTERM and SIGKILL: the time for a checkpoint."""
+    keep_days: Annotated[float, Field(gt=0, le=365)] = 7.0
+    """How long the VM keeps what ended and was not collected, for a retry."""
     staging: Literal["auto", "direct", "worker"] = "auto"
     """How data reaches the VM: fetched there from blob storage with a short-lived SAS, or sent by the worker."""
     cache_gb: Annotated[float, Field(ge=0)] = 20.0
@@ -51,6 +63,14 @@ class Training(Part):
         if self.requirements and self.backend != "vm":
             remedy = "is built into the VM's image only; put the packages into azure_ml.environment and leave it out"
             raise wrong(remedy, "requirements")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_vm(self) -> Self:
+        for name in ("cpus", "memory_mb", "gpus") if self.vm else ():
+            wanted, there = getattr(self, name), getattr(self.vm, name)
+            if wanted > there:
+                raise wrong(f"asks for {wanted:g}, training.vm says that the VM has {there:g}", name)
         return self
 
 

@@ -22,7 +22,8 @@ MARK = "edgeloop_discreet"
 def discreet(method: F) -> F:
     """Wrap what an operator runs: whatever it raises for an ``on_premises`` pipeline holds no value of its data.
 
-    The operator names its pipeline in ``self.pipeline``; one that is not known counts as ``on_premises``.
+    The operator names its pipeline in ``self.pipeline``; one that is not known counts as ``on_premises``. An operator
+    that names none works alone, on data that no pipeline.yaml says anything about.
     """
 
     @wraps(method)
@@ -35,6 +36,8 @@ def discreet(method: F) -> F:
 
 
 def _private(pipeline: str) -> bool:
+    if not pipeline:
+        return False
     try:
         return private(catalog.load().find(pipeline).spec)
     except ConfigurationError:

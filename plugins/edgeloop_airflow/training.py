@@ -2,195 +2,222 @@
 
 from __future__ import annotations
 
-import json
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import BaseOperator, TaskInstanceState
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 import edgeloop
-from edgeloop import registry
-from edgeloop.errors import ConfigurationError, ConflictError, EdgeloopError, UnreachableError
-from edgeloop.records import Certificate, Dataset, ModelVersion, TrainingRun, canonical_json, sha256_hex
+from edgeloop.errors import ConflictError, EdgeloopError, UnreachableError
 from edgeloop.training import compute, session
-from edgeloop.training.dataset import require_certified
 from edgeloop.training.follow import Ending
-from edgeloop.training.job import Action, Found, Job, decide
-from edgeloop.training.plan import cargo, job_of, plan
+from edgeloop.training.job import Action, Stop, decide
 from edgeloop_airflow import hooks
+from edgeloop_airflow.dagkit import FINAL
 from edgeloop_airflow.discreet import discreet
 from edgeloop_airflow.origin import origin
-from edgeloop_airflow.residency import training_vm
+from edgeloop_airflow.training_alone import Script, ScriptOrder
+from edgeloop_airflow.training_compute import AttachComputeOperator
 from edgeloop_airflow.training_dataset import KEY, RUN, FixDatasetOperator, forced_key, pinned_desk
+from edgeloop_airflow.training_order import PipelineOrder
 from edgeloop_airflow.training_trigger import TrainingTrigger, follower_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow.sdk import Context
 
+    from edgeloop.training.job import Found, Job
     from edgeloop.training.remote import TrainingVm
-    from edgeloop_airflow.hooks import Desk
+    from edgeloop_airflow.training_order import Order
 
 __all__ = ["AttachComputeOperator", "FixDatasetOperator", "TrainOnVMOperator"]
 
 LINK_SECONDS = 120.0
 DEFER_SPARE = timedelta(hours=1)
-
-
-class AttachComputeOperator(BaseOperator):
-    """Makes sure of the VM: it answers, Docker answers, the image is there, the disk has room. Returns its connection.
-
-    Args:
-        pipeline: The pipeline's name.
-        key: The run's key, whose snapshot names the VM.
-        force: The reason of a forced run, which trains under today's snapshot. Nothing of this task is kept.
-        run: The run's id.
-
-    What was found is written down under ``keys/compute/<connection>``; a changed VM is written down beside it.
-    """
-
-    template_fields: Sequence[str] = ("key", "force", "run")
-
-    def __init__(self, *, pipeline: str, key: str = KEY, force: str = "", run: str = RUN, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.pipeline = pipeline
-        self.key = key
-        self.force = force
-        self.run = run
-
-    @discreet
-    def execute(self, context: Context) -> str:
-        """Check and record; raises ``UnreachableError`` or ``ConfigurationError`` that name the connection."""
-        del context
-        desk = pinned_desk(hooks.desk(self.pipeline), self.key, forced_key(self.key, self.force, self.run))
-        training = desk.snapshot.spec.training
-        endpoint = training_vm(desk.snapshot.spec)
-        with compute.connected(endpoint) as vm:
-            found = vm.compute(training.image)
-        compute.check(found, endpoint)
-        text = compute.record(endpoint, found)
-        fixed = desk.store.fix("compute", training.connection, text)
-        if fixed != text:
-            desk.store.fix("compute", f"{training.connection}@{sha256_hex(text.encode())[:12]}", text)
-            self.log.info("The VM of %s changed: %s, it was %s", training.connection, text, fixed)
-        self.log.info(
-            "%s: Docker %s, image %s, %d MiB free, clock %+.0f s",
-            training.connection, found.docker, found.image, found.free_kib // 1024, found.skew,
-        )  # fmt: skip
-        return training.connection
+STOP_SECONDS = 60.0
+KILL_SECONDS = 20.0
+"""Airflow's supervisor waits about a minute for a task that was told to end."""
+STATE_SECONDS = 5.0
+RETRIES = 3
 
 
 class TrainOnVMOperator(BaseOperator):
-    """Trains a dataset on the VM, once: the same data, code, image and parameters are one job, whoever asks.
+    """Trains on the VM, once: the same data, code, image and parameters are one job, whoever asks.
 
     Args:
-        pipeline: The pipeline's name.
+        pipeline: The pipeline's name; "" for a training of ``script``, without a pipeline.yaml.
+        script: Without a pipeline: the script, by its path or URI; docs/operators.md has what goes with it.
         key: The run's key.
         dataset: Id of the dataset; by default what the task ``fix_dataset`` returned.
         force: A reason to train the same once more; part of the training's identity together with the run.
         poll_seconds: How often the job is looked at.
         link_seconds: For how long a VM that does not answer is only a line in the log.
 
-    Deferrable. Returns the id of the finished training run.
+    Deferrable. Returns the id of the finished training run, or without a pipeline the folder of the outputs.
+
+    What a try finds on the VM decides: a job that runs is followed, one that ended well is collected, one that failed,
+    ran out of memory or was stopped is followed by another attempt from its checkpoint.
     """
 
-    template_fields: Sequence[str] = ("key", "dataset", "force", "run")
+    template_fields: Sequence[str] = (
+        *("key", "dataset", "force", "run"),
+        *("script", "data", "outputs", "parameters", "image", "connection"),
+    )
 
     def __init__(
         self,
         *,
-        pipeline: str,
+        pipeline: str = "",
         key: str = KEY,
         dataset: str = "{{ ti.xcom_pull(task_ids='fix_dataset') }}",
         force: str = "",
         run: str = RUN,
         poll_seconds: float = 1.0,
         link_seconds: float = LINK_SECONDS,
+        script: str = "",
+        data: Sequence[str] = (),
+        outputs: str = "",
+        collect: Sequence[str] = ("model.onnx", "metrics.json"),
+        parameters: Mapping[str, Any] | None = None,
+        connection: str = "edgeloop_vm",
+        image: str = "edgeloop/trainer",
+        cpus: float = 1.0,
+        memory_mb: int = 2048,
+        gpus: int = 0,
+        disk_mb: int = 1024,
+        timeout_minutes: float = 60.0,
+        grace_seconds: float = 120.0,
         **kwargs: Any,
     ) -> None:
+        if bool(pipeline) == bool(script) or bool(script) != bool(outputs):
+            raise ValueError(
+                "TrainOnVMOperator takes either the name of a pipeline, or a script and a folder `outputs`"
+            )
+        if script:
+            kwargs = {"retries": RETRIES, "retry_policy": FINAL, **kwargs}
         super().__init__(**kwargs)
         self.pipeline = pipeline
-        self.key = key
-        self.dataset = dataset
-        self.force = force
-        self.run = run
-        self.poll_seconds = poll_seconds
-        self.link_seconds = link_seconds
+        self.key, self.dataset, self.force, self.run = key, dataset, force, run
+        self.poll_seconds, self.link_seconds = poll_seconds, link_seconds
+        self.script, self.data, self.outputs, self.collect = script, list(data), outputs, tuple(collect)
+        self.parameters, self.connection, self.image = dict(parameters or {}), connection, image
+        self.cpus, self.memory_mb, self.gpus, self.disk_mb = cpus, memory_mb, gpus, disk_mb
+        self.timeout_minutes, self.grace_seconds = timeout_minutes, grace_seconds
         self._engaged: tuple[str, Job] | None = None
+        self._ti: Any = None
 
     @discreet
     def execute(self, context: Context) -> str:
         """Return what is finished, collect what has ended, or start or find the job and defer."""
-        desk = pinned_desk(hooks.desk(self.pipeline), self.key, forced_key(self.key, self.force, self.run))
-        data = desk.store.get(Dataset, self.dataset)
-        require_certified(data, [desk.store.find(Certificate, one) for one in data.certificates])
-        spec = desk.snapshot.spec
-        with compute.connected(training_vm(spec)) as vm:
-            wanted, champion = self._wanted(desk, vm, data, origin(context).kind)
-            job = job_of(wanted, spec, now=time.time())
-            self.log.info("Training %s of dataset %s, container %s", wanted.id, data.id, job.name)
-            done = desk.store.find(TrainingRun, wanted.id)
-            if done is not None:
-                self.log.info("It finished before, after %.0f s of training", done.seconds)
+        return self._go(self._order(context), context)
+
+    @discreet
+    def resume(self, context: Context, event: dict[str, Any]) -> str:
+        """Go on after an attempt that was being stopped has ended; raises ``ConflictError`` if it has not."""
+        return self._go(self._order(context), context, patient=Ending(event["ending"]) is not Ending.DEADLINE)
+
+    def _order(self, context: Context) -> Order:
+        if self.script:
+            return ScriptOrder(script=self._script(), forced=self._forced())
+        return PipelineOrder(
+            desk=pinned_desk(hooks.desk(self.pipeline), self.key, forced_key(self.key, self.force, self.run)),
+            dataset=self.dataset,
+            key=self.key,
+            forced=self._forced(),
+            mine=f"{self.key} {self.run}",
+            why=origin(context).kind,
+            say=self.log.info,
+        )
+
+    def _resumed(self, token: str) -> Order:
+        if self.script:
+            return ScriptOrder.resumed(self._script(), token)
+        return PipelineOrder.resumed(hooks.desk(self.pipeline), token)
+
+    def _script(self) -> Script:
+        return Script(
+            script=self.script, outputs=self.outputs, data=tuple(self.data), parameters=self.parameters,
+            collect=self.collect, connection=self.connection, image=self.image, cpus=self.cpus,
+            memory_mb=self.memory_mb, gpus=self.gpus, disk_mb=self.disk_mb, timeout_minutes=self.timeout_minutes,
+            grace_seconds=self.grace_seconds,
+        )  # fmt: skip
+
+    def _go(self, order: Order, context: Context, *, patient: bool = True) -> str:
+        self._ti = context["ti"]
+        with compute.connected(order.endpoint()) as vm:
+            job = order.fix(vm)
+            self.log.info("Training %s, container %s", job.run_id, job.name)
+            if done := order.finished():
+                self.log.info("It finished before")
                 if vm.look(job).status != "absent":
                     # The try that stored the record died before it could tidy up.
                     session.tidy(vm, job, (), self.log.info)
-                return done.id
-            self._engaged = (spec.training.connection, job)
-            found = self._engage(desk, vm, job, data, champion)
-            if decide(found, job.run_id).action is Action.COLLECT:
-                return self._harvest(desk, vm, job, wanted).id
-            if found.ended:
-                raise vm.failure(job, found)
-            ti = context["ti"]
-            vm.follow(job, follower_name(ti.dag_id, ti.run_id), ti.try_number)
-        self._defer(job, wanted, found.deadline or job.deadline, spec.training.connection, context)
+                return done
+            self._engaged = (order.connection, job)
+            found = vm.look(job)
+            if patient and decide(found, job.run_id).action is Action.WAIT:
+                self.log.info("Attempt %d is being stopped: %s", found.attempt, found.last.reason)
+                self._defer(order, job, found, "resume")
+            who = follower_name(self._ti.dag_id, self._ti.run_id)
+            engaged = session.engage(
+                vm, job, order.cargo(), self.log.info, done=lambda: bool(order.finished()), who=who
+            )
+            if engaged is None:
+                return order.finished()
+            if decide(engaged, job.run_id).action is Action.COLLECT:
+                session.drain(vm, job, self.log.info, who)
+            return self._settle(order, vm, job, engaged)
+
+    def _settle(self, order: Order, vm: TrainingVm, job: Job, found: Found) -> str:
+        """Collect what ended well, raise for what ended badly, follow what runs."""
+        if decide(found, job.run_id).action is Action.COLLECT:
+            return self._collect(order, vm, job, found)
+        if found.ended:
+            raise _failure(vm, job, found)
+        self._engaged = (order.connection, job.at(found.attempt))
+        vm.follow(job, follower_name(self._ti.dag_id, self._ti.run_id), self._ti.try_number)
+        self._defer(order, job, found, "execute_complete")
         raise AssertionError("unreachable: defer always raises")
 
-    def _wanted(self, desk: Desk, vm: TrainingVm, data: Dataset, why: str) -> tuple[TrainingRun, ModelVersion | None]:
-        """The training against today's champion, or the one that an earlier try of this run began and left there.
-
-        A champion that changed between two tries made another training of the same data, and nobody came back for the
-        container of the first.
-        """
-        spec, champion = desk.snapshot.spec, registry.champion(desk.store)
-        image = vm.image_id(spec.training.image)
-        wanted = plan(desk.snapshot, data, image=image, champion=champion, forced=self._forced(), origin=why)
-        mine = sha256_hex(f"{self.key} {self.run}".encode())[:32]
-        begun = desk.store.fix("trainings", mine, canonical_json(wanted.to_dict()).decode())
-        earlier = TrainingRun.from_dict(json.loads(begun))
-        if earlier.id == wanted.id or vm.look(job_of(earlier, spec, now=time.time())).status == "absent":
-            return wanted, champion
-        self.log.info("An earlier try began training %s, before the champion changed; it goes on", earlier.id)
-        return earlier, desk.store.get(ModelVersion, earlier.champion) if earlier.champion else None
-
-    def _engage(self, desk: Desk, vm: TrainingVm, job: Job, data: Dataset, champion: ModelVersion | None) -> Found:
-        sent = cargo(desk.snapshot, data, champion, desk.blobs)
-        return session.engage(vm, job, sent, self.log.info)
+    def _collect(self, order: Order, vm: TrainingVm, job: Job, found: Found) -> str:
+        try:
+            return order.collect(vm, job, found, self.log.info)
+        except EdgeloopError as error:
+            # Two tasks that want the same training collect it at once; the first one takes it off the VM.
+            if done := order.finished():
+                self.log.info("Somebody else collected it meanwhile: %s", error.what)
+                return done
+            raise
 
     def _forced(self) -> str:
         return f"{self.force} ({self.run})" if self.force else ""
 
-    def _defer(self, job: Job, wanted: TrainingRun, deadline: int, connection: str, context: Context) -> None:
+    def _defer(self, order: Order, job: Job, found: Found, method: str) -> None:
+        """Park until the attempt has ended; the trigger's deadline is that of the VM with some time to carry it out."""
+        deadline = found.deadline or job.deadline
+        if found.last.stop or not deadline:
+            deadline = time.time()
+        deadline += job.grace_seconds + STOP_SECONDS
         left = max(deadline - time.time(), 0.0)
-        self.log.info("The job runs on the VM; it has %.0f s until its deadline", left)
+        self.log.info("Attempt %d is on the VM; it is followed for %.0f s at most", found.attempt, left)
         self.defer(
             trigger=TrainingTrigger(
-                connection=connection,
+                connection=order.connection,
                 run_id=job.run_id,
                 pipeline=job.pipeline,
                 image=job.image,
-                deadline=deadline,
-                attempt=context["ti"].try_number,
+                deadline=int(deadline),
+                attempt=self._ti.try_number,
+                number=found.attempt,
                 poll_seconds=self.poll_seconds,
                 link_seconds=self.link_seconds,
                 version=edgeloop.__version__,
             ),
-            method_name="execute_complete",
-            kwargs={"wanted": canonical_json(wanted.to_dict()).decode()},
+            method_name=method,
+            kwargs={"wanted": order.token()} if method == "execute_complete" else {},
             # Only a backstop: it calls neither the completion method nor on_kill (tried on 3.3.2).
             timeout=timedelta(seconds=left) + DEFER_SPARE,
         )
@@ -198,65 +225,81 @@ class TrainOnVMOperator(BaseOperator):
     @discreet
     def execute_complete(self, context: Context, event: dict[str, Any], wanted: str) -> str:
         """Look at the VM again, whatever the event says, and collect, fail with the last lines, or wait on."""
-        run = TrainingRun.from_dict(json.loads(wanted))
-        desk = hooks.desk(self.pipeline).at(run.config)
-        spec = desk.snapshot.spec
-        job = job_of(run, spec, now=time.time())
-        connection = spec.training.connection
+        self._ti = context["ti"]
+        order = self._resumed(wanted)
         ending = Ending(event["ending"])
         if ending is Ending.UNREACHABLE:
             raise UnreachableError(
-                f"The VM behind connection {connection!r} did not answer for {self.link_seconds:g} s.",
-                left=f"container {job.name}, which goes on if the VM has power",
+                f"The VM behind connection {order.connection!r} did not answer for {self.link_seconds:g} s.",
+                left="the job, which goes on if the VM has power",
                 next="Check power and network of the VM. The next try attaches to the job or collects what it wrote.",
             )
-        done = desk.store.find(TrainingRun, run.id)
-        if done is not None:
-            return done.id
-        self._engaged = (connection, job)
-        with compute.connected(training_vm(spec)) as vm:
-            if ending is Ending.DEADLINE:
-                self._stop_late(vm, job, spec.training.timeout_minutes)
+        with compute.connected(order.endpoint()) as vm:
+            job = order.fix(vm)
+            if done := order.finished():
+                return done
+            self._engaged = (order.connection, job)
             found = vm.look(job)
-            decision = decide(found, job.run_id)
-            if decision.action is Action.COLLECT:
-                return self._harvest(desk, vm, job, run).id
-            if decision.action is not Action.ATTACH:
-                raise vm.failure(job, found)
-        self._defer(job, run, found.deadline or job.deadline, connection, context)
-        raise AssertionError("unreachable: defer always raises")
+            if ending is Ending.DEADLINE and not found.ended:
+                found = self._stop_late(vm, job.at(found.attempt), found)
+            return self._settle(order, vm, job, found)
 
-    def _stop_late(self, vm: TrainingVm, job: Job, minutes: float) -> None:
-        found = vm.look(job)
-        if found.ended:
-            return
-        failure = vm.failure(job, found)
-        vm.cancel(job, reason=f"its {minutes:g} minutes were over")
-        # No retry: the same job would take as long again.
-        raise AirflowFailException(
-            f"{failure.what}\nIt was stopped: training.timeout_minutes is {minutes:g}.\n"
-            "Next: raise it in pipeline.yaml, or let train.py do less, then clear the run."
-        )
-
-    def _harvest(self, desk: Desk, vm: TrainingVm, job: Job, run: TrainingRun) -> TrainingRun:
-        stored = session.harvest(
-            vm, job, run, found=vm.look(job), blobs=desk.blobs, store=desk.store, say=self.log.info
-        )
-        self.log.info(
-            "Collected %s; %.0f s of training", ", ".join(f"{one.path} ({one.size} bytes)" for one in stored.outputs),
-            stored.seconds,
-        )  # fmt: skip
-        return stored
+    def _stop_late(self, vm: TrainingVm, job: Job, found: Found) -> Found:
+        """Have an attempt stopped whose watch on the VM did not do so; once that was asked for it has its grace."""
+        if found.last.stop:
+            return vm.cancel(job, reason=found.last.reason, stop=found.last.stop)
+        self.log.warning("The VM did not keep the deadline of attempt %d itself; it is asked to", job.attempt)
+        vm.ask(job, reason="its time was over", stop=Stop.DEADLINE)
+        return vm.look(job)
 
     def on_kill(self) -> None:
-        """Marked failed or cleared while on the worker: stop the job; while deferred it is the trigger that does."""
+        """Marked failed or cleared while on the worker: stop the job; while deferred it is the trigger that does.
+
+        A worker that is shut down, or a time-out of this phase, ends here too: the task is still running then by
+        Airflow's word, and its next try attaches.
+        """
         if self._engaged is None:
             return
         connection, job = self._engaged
+        if _state(self._ti) == TaskInstanceState.RUNNING:
+            self.log.info("The task was not given up: job %s goes on", job.name)
+            return
         try:
             with compute.connected(hooks.ssh_endpoint(connection)) as vm:
-                vm.cancel(job, reason="the task was killed on its worker")
-        except (UnreachableError, ConflictError, ConfigurationError) as error:
-            self.log.warning("Container %s may still run: %s", job.name, error)
-        except EdgeloopError:
-            self.log.exception("Container %s may still run", job.name)
+                found = vm.look(job)
+                if found.ended or job.attempt not in {0, found.attempt}:
+                    return
+                this = job.at(found.attempt)
+                vm.ask(this, reason="the task was given up while it was on its worker")
+                vm.wait_stopped(this, timeout=KILL_SECONDS)
+        except ConflictError:
+            self.log.info("%s still writes its last; the VM removes it after %g s", job.name, job.grace_seconds)
+        except EdgeloopError as error:
+            self.log.warning("Container %s may still run; the reaper comes by: %s", job.name, error)
+
+
+def _state(ti: Any) -> str | None:
+    """The task's state by Airflow's word; None when it says nothing in time.
+
+    In a thread: the signal may have interrupted this very thread while it was talking to the supervisor.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import TimeoutError as Late
+
+    pool = ThreadPoolExecutor(1)
+    try:
+        asked = pool.submit(
+            ti.get_task_states, dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+        )
+        known: dict[str, str | None] = asked.result(STATE_SECONDS).get(ti.run_id) or {}
+    except (Late, AttributeError, AirflowException, OSError):
+        return None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return next(iter(known.values()), None)
+
+
+def _failure(vm: TrainingVm, job: Job, found: Found) -> Exception:
+    failure = vm.failure(job, found)
+    # No retry: the same job would take as long again.
+    return AirflowFailException(str(failure)) if found.last.stop is Stop.DEADLINE else failure

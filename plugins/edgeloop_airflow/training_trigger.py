@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -10,13 +11,16 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 import edgeloop
 from edgeloop.errors import ConfigurationError, EdgeloopError
 from edgeloop.records import sha256_hex
+from edgeloop.ssh import kept
 from edgeloop.training import commands
 from edgeloop.training.follow import Follower, Patience
 from edgeloop.training.job import Job
-from edgeloop_airflow import hooks
+from edgeloop_airflow import hooks, task_log
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from edgeloop.ssh.endpoint import Endpoint
 
 ARGUMENTS = (
     "connection",
@@ -25,6 +29,7 @@ ARGUMENTS = (
     "image",
     "deadline",
     "attempt",
+    "number",
     "poll_seconds",
     "link_seconds",
     "version",
@@ -32,7 +37,9 @@ ARGUMENTS = (
 DEFERRED = "deferred"
 STATE_SECONDS = 120.0
 ANSWER_SECONDS = 20.0
-GONE_SECONDS = commands.GRACE_SECONDS + 30.0
+GONE_SECONDS = 60.0
+"""How long it is watched; the VM carries the stop out whether it is or not."""
+GONE_POLL_SECONDS = 0.5
 _AT_WORK: set[asyncio.Task[None]] = set()
 """The event loop only holds tasks weakly."""
 
@@ -54,6 +61,7 @@ class TrainingTrigger(BaseTrigger):
         image: The job's image; needed to tidy up after a kill.
         deadline: When the job must have ended, seconds since 1970.
         attempt: The task's try that deferred.
+        number: The job's attempt that is followed; no other is ever stopped by this trigger.
         poll_seconds: How often to look.
         link_seconds: How long a VM may be silent.
         version: Of the operator; another version here means a component was not restarted.
@@ -68,6 +76,7 @@ class TrainingTrigger(BaseTrigger):
         image: str,
         deadline: int,
         attempt: int = 1,
+        number: int = 1,
         poll_seconds: float = 1.0,
         link_seconds: float = 120.0,
         version: str = edgeloop.__version__,
@@ -79,6 +88,7 @@ class TrainingTrigger(BaseTrigger):
         self.image = image
         self.deadline = deadline
         self.attempt = attempt
+        self.number = number
         self.poll_seconds = poll_seconds
         self.link_seconds = link_seconds
         self.version = version
@@ -90,7 +100,13 @@ class TrainingTrigger(BaseTrigger):
     @property
     def job(self) -> Job:
         """The job that is followed."""
-        return Job(run_id=self.run_id, pipeline=self.pipeline, image=self.image, deadline=self.deadline)
+        return Job(
+            run_id=self.run_id,
+            pipeline=self.pipeline,
+            image=self.image,
+            deadline=self.deadline,
+            attempt=self.number,
+        )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Follow, then fire once."""
@@ -102,12 +118,25 @@ class TrainingTrigger(BaseTrigger):
             )
         follower = Follower(
             job=self.job,
-            endpoint=lambda: hooks.ssh_endpoint_async(self.connection),
+            connection=self.connection,
+            endpoint=self._endpoint,
             say=lambda line: self.log.info("%s", line),
+            quote=task_log.quote,
             patience=Patience(poll=self.poll_seconds, link=self.link_seconds),
+            who=self._who,
+            host=socket.gethostname(),
+            logged=lambda: task_log.last_stamp(self.task_instance),
         )
         ending = await follower.run()
         yield TriggerEvent({"ending": ending.value})
+
+    @property
+    def _who(self) -> str:
+        one = self.task_instance
+        return follower_name(one.dag_id, one.run_id) if one is not None else ""
+
+    async def _endpoint(self) -> Endpoint:
+        return await hooks.ssh_endpoint_async(self.connection)
 
     async def on_kill(self) -> None:
         """Stop the job if the task really left ``deferred``.
@@ -138,17 +167,16 @@ class TrainingTrigger(BaseTrigger):
         A clear can be so quick that the next try has found the job running and is parked before anybody tells this
         trigger (seen on 3.3.2): `deferred` is then that try's state, and what was cleared would never be stopped.
         """
-        from edgeloop.ssh.async_shell import AsyncShell
-
         if self.task_instance is None:
             return False
-        who = follower_name(self.task_instance.dag_id, self.task_instance.run_id)
+        link = kept.hold(self.connection, self._endpoint)
         try:
-            async with AsyncShell(await hooks.ssh_endpoint_async(self.connection)) as shell:
-                said = (await shell.run(commands.follower(self.job, who), timeout=ANSWER_SECONDS)).text.strip()
+            said = (await link.run(commands.follower(self.job, self._who), timeout=ANSWER_SECONDS)).text.strip()
         except EdgeloopError as error:
             self.log.warning("The VM does not say who follows %s, it goes on: %s", self.job.name, error)
             return False
+        finally:
+            link.close()
         return said.isdigit() and int(said) > self.attempt
 
     async def _task_state(self) -> str | None:
@@ -175,19 +203,19 @@ class TrainingTrigger(BaseTrigger):
         return next(iter(known.values()), None)
 
     async def _stop(self, reason: str) -> None:
-        from edgeloop.ssh.async_shell import AsyncShell
-
         job = self.job
+        link = kept.hold(self.connection, self._endpoint)
         try:
-            async with AsyncShell(await hooks.ssh_endpoint_async(self.connection)) as shell:
-                await shell.run(commands.cancel(job, reason=reason), timeout=ANSWER_SECONDS)
-                self.log.info("Asked the VM to stop %s: %s", job.name, reason)
-                async with asyncio.timeout(GONE_SECONDS):
-                    while (await shell.run(commands.present(job), timeout=ANSWER_SECONDS)).text:  # noqa: ASYNC110 - remote
-                        await asyncio.sleep(0.5)
+            await link.run(commands.cancel(job, reason=reason), timeout=ANSWER_SECONDS)
+            self.log.info("Asked the VM to stop %s: %s", job.name, reason)
+            async with asyncio.timeout(GONE_SECONDS):
+                while (await link.run(commands.present(job), timeout=ANSWER_SECONDS)).text:  # noqa: ASYNC110 - remote
+                    await asyncio.sleep(GONE_POLL_SECONDS)
         except TimeoutError:
-            self.log.info("%s still writes its last; the VM removes it after %d s", job.name, commands.GRACE_SECONDS)
+            self.log.info("%s still writes its last; the VM stops it when its grace is over", job.name)
         except EdgeloopError as error:
             self.log.warning("Container %s may still run: %s", job.name, error)
         else:
             self.log.info("%s is gone", job.name)
+        finally:
+            link.close()

@@ -9,20 +9,24 @@ import math
 import shlex
 from typing import TYPE_CHECKING
 
-from edgeloop.training.job import FOLDER, LABEL_DEADLINE, LABEL_PIPELINE, LABEL_TRAINING
+from edgeloop.training import guard
+from edgeloop.training.job import FOLDER, LABEL_ATTEMPT, LABEL_DEADLINE, LABEL_PIPELINE, LABEL_TRAINING, Stop
+from edgeloop.training.outputs import ALLOWED, DEPTH, LISTING_BYTES
 
 if TYPE_CHECKING:
     from edgeloop.training.job import Job
 
-HOME = "@HOME@"
-"""Stands for the far side's home in an argument; no other shell expansion is ever wanted."""
+HOME, NUMBER = "@HOME@", "@NUMBER@"
+"""Stand for the far side's home and the attempt's number in an argument; no other shell expansion is ever wanted."""
 USER = "10001:10001"
 PIDS = 512
 TMP_MB = 256
 LOG_PIECE_BYTES = 1_000_000
 TAIL_LINES = 20
 ENGINE_DOWN = 69
+NO_SPACE = 28
 GRACE_SECONDS = 30
+IN_USE = "is already in use by container"
 _STATE = "{{json .State}} {{json .Config.Labels}}"
 _ENGINE = "docker version --format '{{.Server.Version}}'"
 _LOCKDOWN = (
@@ -38,49 +42,87 @@ _LOCKDOWN = (
 
 
 def shell_text(argv: list[str]) -> str:
-    """``argv`` quoted for a POSIX shell, with ``HOME`` standing for the far side's home."""
-    return shlex.join(argv).replace(HOME, '"$HOME"')
+    """``argv`` quoted for a POSIX shell, with ``HOME`` and ``NUMBER`` as the far side's variables."""
+    return shlex.join(argv).replace(HOME, '"$HOME"').replace(NUMBER, '"$n"')
 
 
 def run_argv(job: Job) -> list[str]:
-    """``docker run`` of a job: detached, locked down, never pulled; everything it may use is in its three folders."""
+    """``docker run`` of a job: detached, locked down, never pulled; everything it may use is in its folders."""
     here = f"{HOME}/{job.folder}"
     return [
         "docker", "run", "-d", "--pull", "never", "--name", job.name,
         "--label", f"{LABEL_TRAINING}={job.run_id}",
         "--label", f"{LABEL_PIPELINE}={job.pipeline}",
         "--label", f"{LABEL_DEADLINE}={job.deadline}",
+        "--label", f"{LABEL_ATTEMPT}={NUMBER}",
         *_LOCKDOWN,
         "--memory", f"{job.memory_mb}m", "--memory-swap", f"{job.memory_mb}m",
         "--cpus", f"{job.cpus:g}",
+        *(["--gpus", str(job.gpus)] if job.gpus else []),
         "--init",
         "--log-driver", "json-file", "--log-opt", "max-size=64m", "--log-opt", "max-file=4",
-        "-v", f"{here}/data:/data:ro", "-v", f"{here}/code:/code:ro", "-v", f"{here}/outputs:/outputs",
+        "-v", f"{here}/data:/data:ro", "-v", f"{here}/code:/code:ro",
+        "-v", f"{here}/outputs:/outputs", "-v", f"{here}/checkpoint:/checkpoint",
         "-e", "EDGELOOP_DATA=/data", "-e", "EDGELOOP_OUTPUTS=/outputs",
+        "-e", "EDGELOOP_CHECKPOINT=/checkpoint", "-e", f"EDGELOOP_ATTEMPT={NUMBER}",
         "-e", f"OMP_NUM_THREADS={max(1, math.ceil(job.cpus))}",
         job.image,
     ]  # fmt: skip
 
 
-def submit(job: Job) -> str:
-    """Start the job; Docker answers 125 and "already in use" when it is there already."""
-    return shell_text(run_argv(job))
+def submit(job: Job, *, seconds: int) -> str:
+    """Start the job's next attempt and its watch; Docker answers 125 and "already in use" when one is there already.
+
+    ``seconds`` are left until its deadline; 0 for none. The attempt's number is found on the VM, under a lock, so that
+    no two attempts ever have the same.
+    """
+    here = job.folder
+    until = f"$(($(date +%s) + {seconds}))" if seconds else "0"
+    made = f"--filter label={LABEL_TRAINING}={job.run_id} --filter label={LABEL_ATTEMPT}=$n --filter status=created"
+    return f"""set -eu
+{guard.lock(here)}
+if docker container inspect {job.name} >/dev/null 2>&1; then echo '{job.name} {IN_USE}' >&2; exit 125; fi
+free=$(df -Pk {here} | awk 'NR==2 {{print $4}}')
+if test "$free" -lt {job.disk_mb * 1024}; then
+echo "{job.disk_mb} MiB are needed, $((free / 1024)) MiB are free" >&2; exit {NO_SPACE}; fi
+n=1
+while test -e {here}/attempt-$n; do n=$((n + 1)); done
+at={here}/attempt-$n
+if test $n -gt 1 && test -n "$(ls -A {here}/outputs 2>/dev/null)"; then
+old={here}/attempt-$((n - 1))/outputs
+test -e $old || mv -T {here}/outputs $old; fi
+mkdir -p $at {here}/outputs {here}/checkpoint
+chmod 777 {here}/outputs {here}/checkpoint
+rm -f {here}/cursor {here}/cursor-*
+printf '%s\\n' {shlex.join([job.pipeline, job.run_id, job.image])} >{here}/job
+echo {until} {job.grace_seconds:g} {job.disk_mb * 1024} >$at/terms
+code=0
+{shell_text(run_argv(job))} 9<&- || code=$?
+if test $code -ne 0; then
+docker ps -aq {made} | xargs -r docker rm -v >/dev/null
+rm -rf $at; exit $code; fi
+{guard.begin(job, "$n")}"""
 
 
 def start(job: Job) -> str:
-    """Start a container that was made but not started."""
-    return shell_text(["docker", "start", job.name])
+    """Start a container that was made but not started, and its watch."""
+    return f"{shell_text(['docker', 'start', job.name])} && {{ {guard.begin(job)} }}"
 
 
 def look(job: Job) -> str:
-    """What is there under the job's name, in one round trip: its state, whether it is staged, who cancelled it."""
+    """What is there under the job's name, in one round trip: its state, whether it is staged, its attempts."""
     inspect = shell_text(["docker", "container", "inspect", "--format", _STATE, job.name])
-    return (
-        f"{inspect} 2>/dev/null || {{ {_ENGINE} >/dev/null && echo absent || exit {ENGINE_DOWN}; }}\n"
-        f"if test -e {job.folder}/staged; then echo staged; "
-        f"elif test -e {job.folder}; then echo bare; else echo none; fi\n"
-        f"cat {job.folder}/cancel 2>/dev/null || true"
-    )
+    return f"""{inspect} 2>/dev/null || {{ {_ENGINE} >/dev/null && echo absent || exit {ENGINE_DOWN}; }}
+if test -e {job.folder}/staged; then echo staged; elif test -e {job.folder}; then echo bare; else echo none; fi
+for at in {job.folder}/attempt-*; do
+test -d $at || continue
+flags=-
+if test -s $at/stopping; then flags=${{flags}}s; fi
+if test -e $at/unfit; then flags=${{flags}}u; fi
+fresh=$(find {job.folder}/checkpoint -type f -newer $at/terms 2>/dev/null | head -n 1)
+if test -n "$fresh"; then flags=${{flags}}f; fi
+echo attempt ${{at##*-}} $(cat $at/memory 2>/dev/null || echo 0 0) $flags "$(cat $at/cancel 2>/dev/null)"
+done"""
 
 
 def compute(image: str) -> str:
@@ -130,19 +172,39 @@ def memory(job: Job) -> str:
 
 
 def tail(job: Job) -> str:
-    """The last lines of its log."""
-    return shell_text(["docker", "logs", "--tail", str(TAIL_LINES), job.name]) + " 2>&1"
-
-
-def cancel(job: Job, *, reason: str, grace: int = GRACE_SECONDS) -> str:
-    """Stop and remove the job: SIGTERM, ``grace`` seconds, SIGKILL, carried out on the VM whatever becomes of us."""
-    mark = f"{job.folder}/cancel"
-    work = f"docker stop -t {grace} {job.name}; {forget(job)}"
+    """The last lines of its log, from what was kept of the newest attempt if there is no container any more."""
+    live = shell_text(["docker", "logs", "--tail", str(TAIL_LINES), job.name])
+    kept = f"ls -t {job.folder}/attempt-*/log 2>/dev/null | head -n 1"
     return (
-        f"if test -d {job.folder}; then printf '%s\\n' {shlex.quote(reason)} >{mark}.part && "
-        f"mv {mark}.part {mark}; fi\n"
-        f"setsid nohup sh -c {shlex.quote(work)} >/dev/null 2>&1 </dev/null &"
+        f"if docker container inspect {job.name} >/dev/null 2>&1; then {live} 2>&1; "
+        f'else log=$({kept}); test -z "$log" || tail -n {TAIL_LINES} "$log" | sed \'s/^[^ ]* //\'; fi'
     )
+
+
+def cancel(job: Job, *, reason: str, stop: Stop = Stop.CANCELLED) -> str:
+    """Leave word on the VM that this attempt is to be stopped, and see to it that somebody there reads it.
+
+    The stop is carried out there whatever becomes of us: SIGTERM, the job's grace, SIGKILL; then log, state and outputs
+    are kept and the container is removed. Another attempt is never touched.
+    """
+    at = job.attempt_folder
+    return (
+        f"n={job.attempt}\n"
+        f'if test -d {at} || test -n "$({guard.container_of(job, "-q")})"; then\n'
+        f"mkdir -p {at} && printf '%s\\n' {shlex.quote(f'{stop.value} {_one_line(reason)}')} >{at}/cancel.part && "
+        f"mv {at}/cancel.part {at}/cancel\n"
+        f"{guard.begin(job)}\n"
+        "fi"
+    )
+
+
+def _one_line(reason: str) -> str:
+    return " ".join(reason.split())
+
+
+def unfit(job: Job) -> str:
+    """Note that an attempt that ended well put out what will not do: the next try trains again."""
+    return f"if test -d {job.attempt_folder}; then : >{job.attempt_folder}/unfit; fi"
 
 
 def follow(job: Job, who: str, attempt: int) -> str:
@@ -161,49 +223,53 @@ def forget(job: Job) -> str:
 
     What the job wrote into folders of its own belongs to its user: root in a container removes that.
     """
-    sweep = shell_text(
-        ["docker", "run", "--rm", "--pull", "never", "--network", "none", "--read-only", "--cap-drop", "ALL",
-         "--cap-add", "DAC_OVERRIDE", "--security-opt", "no-new-privileges", "-u", "0:0",
-         "-v", f"{HOME}/{FOLDER}:/jobs", "--entrypoint", "rm", job.image, "-rf", f"/jobs/{job.short}"]
-    )  # fmt: skip
     return (
         f"docker rm -f -v {job.name} >/dev/null 2>&1; "
         f"if test -e {job.folder}; then rm -rf {job.folder} 2>/dev/null || "
-        f"{sweep} >/dev/null; fi"
+        f"{_sweep(job, job.short)} >/dev/null; fi"
     )
 
 
 def release(job: Job) -> str:
-    """Remove the job's container and every row of data; what it wrote stays in its folder."""
+    """Remove the job's container, its checkpoint, what was kept of its attempts and every row of data.
+
+    What it wrote stays in its folder.
+    """
+    gone = ["staged", "data", "code", "manifest.sha256", "checkpoint"]
+    swept = _sweep(job, f"{job.short}/checkpoint")
     return (
-        f"docker rm -f -v {job.name} >/dev/null 2>&1; cd {job.folder} && rm -rf staged data code cursor manifest.sha256"
+        f"docker rm -f -v {job.name} >/dev/null 2>&1; cd {job.folder} && "
+        f"{{ rm -rf {' '.join(gone)} 2>/dev/null || {swept} >/dev/null; }}; "
+        "rm -rf attempt-* cursor* follower-* 2>/dev/null || true"
     )
 
 
+def _sweep(job: Job, path: str) -> str:
+    return shell_text(
+        ["docker", "run", "--rm", "--pull", "never", "--network", "none", "--read-only", "--cap-drop", "ALL",
+         "--cap-add", "DAC_OVERRIDE", "--security-opt", "no-new-privileges", "-u", "0:0",
+         "-v", f"{HOME}/{FOLDER}:/jobs", "--entrypoint", "rm", job.image, "-rf", f"/jobs/{path}"]
+    )  # fmt: skip
+
+
 def present(job: Job) -> str:
-    """The ids of containers of the job's name, running or not; nothing when it is gone."""
-    return shell_text(["docker", "ps", "-a", "-q", "--filter", f"name=^/?{job.name}$"])
-
-
-def retire(job: Job) -> str:
-    """Make room for the next attempt: its log and outputs are kept beside, its container is removed."""
-    here = job.folder
-    return f"""set -eu
-n=1
-while test -e {here}/attempt-$n; do n=$((n + 1)); done
-mkdir -p {here}/attempt-$n
-docker logs --timestamps {job.name} >{here}/attempt-$n/log 2>&1 || true
-docker container inspect {job.name} >{here}/attempt-$n/container.json
-docker rm -f -v {job.name} >/dev/null
-if test -e {here}/outputs; then mv {here}/outputs {here}/attempt-$n/outputs; fi
-mkdir {here}/outputs
-chmod 777 {here}/outputs
-rm -f {here}/cursor {here}/cancel"""
+    """The ids of the attempt's containers, running or not; nothing when it is gone, or ended before it was stopped."""
+    if not job.attempt:
+        return shell_text(["docker", "ps", "-a", "-q", "--filter", f"name=^/?{job.name}$"])
+    return f"n={job.attempt}; test -e {job.attempt_folder}/late || {guard.container_of(job, '-q')}"
 
 
 def listing(job: Job) -> str:
-    """Everything in the job's outputs, NUL-separated: type, size in bytes, path."""
-    return f"find {job.folder}/outputs -mindepth 1 -printf '%y %s %P\\0'"
+    """What is in the job's outputs, NUL-separated: type, size in bytes, path; the files that are always needed first.
+
+    Bounded in depth and length: a script that ends well may have left a million files, or folders that cannot be read.
+    """
+    each = "-printf '%y %s %P\\0'"
+    needed = " ".join(f"./{name}" for name in ALLOWED)
+    return (
+        f"cd {job.folder}/outputs && {{ find {needed} -maxdepth 0 -printf '%y %s %f\\0'; "
+        f"find . -mindepth 1 -maxdepth {DEPTH} {each}; }} 2>/dev/null | head -c {LISTING_BYTES}"
+    )
 
 
 def fetch(job: Job, name: str) -> str:

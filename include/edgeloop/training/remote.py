@@ -8,10 +8,27 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from edgeloop.errors import ConfigurationError, ConflictError, IntegrityError, TrainingFailedError, UnreachableError
+from edgeloop.errors import (
+    ConfigurationError,
+    ConflictError,
+    IntegrityError,
+    TrainingFailedError,
+    TrainingInterruptedError,
+    UnreachableError,
+)
 from edgeloop.ssh import problems
-from edgeloop.training import commands
-from edgeloop.training.job import Found, describe_end, parse_state
+from edgeloop.training import commands, guard
+from edgeloop.training.job import (
+    FOLDER,
+    Action,
+    Found,
+    Stop,
+    decide,
+    describe_end,
+    interrupted,
+    parse_attempt,
+    parse_state,
+)
 from edgeloop.training.outputs import Choice, choose, parse_listing
 
 if TYPE_CHECKING:
@@ -22,8 +39,13 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 30.0
 SUBMIT_SECONDS = 60.0
 MOVE_SECONDS = 600.0
-IN_USE = "is already in use by container"
 POLL_SECONDS = 0.5
+SCARCE = {
+    "could not select device driver": "GPUs (training.gpus)",
+    "Range of CPUs is": "processors (training.cpus)",
+    "Minimum memory limit": "memory (training.memory_mb)",
+}
+"""What Docker says when a VM lacks something, and what that is."""
 CLOCK_SKEW_SECONDS = 300
 
 
@@ -49,7 +71,7 @@ class TrainingVm:
         done = self.shell.run(commands.compute(image), timeout=LOOK_SECONDS)
         lines = dict(line.partition("=")[::2] for line in done.text.splitlines())
         if not lines.get("docker"):
-            raise self._engine_down(done.err)
+            raise self.engine_down(done.err)
         if not lines.get("free_kib", "").isdigit():
             raise problems.command_failed(self.shell.endpoint, commands.compute(image), done.exit, done.err)
         found = Compute(
@@ -70,49 +92,75 @@ class TrainingVm:
         """What is there under the job's name."""
         done = self.shell.run(commands.look(job), timeout=LOOK_SECONDS)
         if done.exit == commands.ENGINE_DOWN:
-            raise self._engine_down(done.err)
+            raise self.engine_down(done.err)
         lines = done.text.splitlines()
         if done.exit != 0 or len(lines) < 2:  # noqa: PLR2004 - state and staged
             raise problems.command_failed(self.shell.endpoint, commands.look(job), done.exit, done.err)
         found = Found() if lines[0] == "absent" else parse_state(lines[0])
-        folder, cancelled = lines[1], " ".join(lines[2:])
-        return dataclasses.replace(found, staged=folder == "staged", folder=folder != "none", cancelled=cancelled)
+        attempts = sorted((parse_attempt(one) for one in lines[2:]), key=lambda one: one.number)
+        return dataclasses.replace(
+            found, staged=lines[1] == "staged", folder=lines[1] != "none", attempts=tuple(attempts)
+        )
 
     def submit(self, job: Job) -> bool:
-        """Start the job; False when it was there already and this call started nothing."""
-        done = self.shell.run(commands.submit(job), timeout=SUBMIT_SECONDS)
+        """Start the job's next attempt; False when one was there already and this call started nothing.
+
+        Raises:
+            ConfigurationError: The VM lacks the image, the processors or the GPUs that are asked for.
+            ConflictError: Its disk has less than ``disk_mb`` free.
+        """
+        # A span of time and not a moment: the deadline is kept by the VM's clock, which may be minutes off.
+        seconds = max(1, round(job.deadline - time.time())) if job.deadline else 0
+        done = self.shell.run(commands.submit(job, seconds=seconds), timeout=SUBMIT_SECONDS)
         if done.exit == 0:
             return True
-        if IN_USE in done.err:
+        if commands.IN_USE in done.err:
             return False
         if "No such image" in done.err or "Unable to find image" in done.err:
             raise self._no_image(job.image)
-        raise problems.command_failed(self.shell.endpoint, commands.submit(job), done.exit, done.err)
+        if done.exit == commands.NO_SPACE:
+            raise self._no_space(done.err)
+        if scarce := next((one for one in SCARCE if one in done.err), ""):
+            raise self._lacking(SCARCE[scarce], done.err)
+        raise problems.command_failed(self.shell.endpoint, "(submit)", done.exit, done.err)
 
     def start(self, job: Job) -> None:
         """Start a container that was made but not started."""
         self.shell.check(commands.start(job), timeout=SUBMIT_SECONDS)
 
+    def mind(self, job: Job) -> None:
+        """See to it that the attempt is watched on the VM itself; a watch that is there gives way to this one."""
+        self.shell.check(guard.begin(job), timeout=LOOK_SECONDS)
+
     def retire(self, job: Job) -> None:
-        """Keep the log and outputs of an attempt that ended badly, and remove its container."""
-        self.shell.check(commands.retire(job), timeout=LOOK_SECONDS)
+        """Keep the log and outputs of an attempt that ended, and remove its container; once is enough."""
+        self.shell.check(guard.retire(job), timeout=MOVE_SECONDS)
 
-    def cancel(self, job: Job, *, reason: str, grace: int = commands.GRACE_SECONDS) -> None:
-        """Stop the job and remove it with its folder; returns when it is verified to be gone."""
-        self.shell.run(commands.cancel(job, reason=reason, grace=grace), timeout=LOOK_SECONDS)
-        self.wait_gone(job, timeout=grace + LOOK_SECONDS)
+    def mark_unfit(self, job: Job) -> None:
+        """Note that what the attempt put out will not do, so that the next try does not find it good again."""
+        self.shell.check(commands.unfit(job), timeout=LOOK_SECONDS)
 
-    def follow(self, job: Job, who: str, attempt: int) -> None:
-        """Leave word which try of ``who`` follows the job now."""
-        self.shell.check(commands.follow(job, who, attempt), timeout=LOOK_SECONDS)
+    def ask(self, job: Job, *, reason: str, stop: Stop = Stop.CANCELLED) -> None:
+        """Leave word on the VM that this attempt is to be stopped, and do not wait for it."""
+        self.shell.check(commands.cancel(job, reason=reason, stop=stop), timeout=LOOK_SECONDS)
 
-    def wait_gone(self, job: Job, *, timeout: float) -> None:
-        """Wait until nothing of the job is there; raises ``ConflictError`` when it is still there after ``timeout``."""
+    def cancel(self, job: Job, *, reason: str, stop: Stop = Stop.CANCELLED) -> Found:
+        """Stop an attempt; returns when its container is verified to be gone, or to have ended if its time was over.
+
+        Log, outputs and checkpoint stay in its folder. Raises ``ConflictError`` when it still runs after its grace.
+        """
+        self.ask(job, reason=reason, stop=stop)
+        return self.wait_stopped(job, timeout=job.grace_seconds + LOOK_SECONDS)
+
+    def wait_stopped(self, job: Job, *, timeout: float) -> Found:
+        """Wait until the attempt that is being stopped has ended; ``ConflictError`` after ``timeout`` seconds."""
         until = time.monotonic() + timeout
         while True:
             found = self.look(job)
-            if found.status == "absent" and not found.folder:
-                return
+            other = job.attempt and found.attempt not in {0, job.attempt}
+            going_on = decide(found, job.run_id).action in {Action.WAIT, Action.ATTACH}
+            if other or not (going_on or _leaving(found)):
+                return found
             if time.monotonic() >= until:
                 raise ConflictError(
                     f"Container {job.name} is still there {timeout:g} s after it was asked to stop: {found.status}.",
@@ -121,21 +169,32 @@ class TrainingVm:
                 )
             time.sleep(POLL_SECONDS)
 
+    def follow(self, job: Job, who: str, attempt: int) -> None:
+        """Leave word which try of ``who`` follows the job now."""
+        self.shell.check(commands.follow(job, who, attempt), timeout=LOOK_SECONDS)
+
     def failure(self, job: Job, found: Found) -> TrainingFailedError:
-        """The error for a job that ended badly: its last lines first, then how it ended."""
-        done = self.shell.run(commands.tail(job), timeout=LOOK_SECONDS)
-        last = done.text if found.status != "absent" else ""
+        """The error for a job that ended badly: its last lines first, then how it ended.
+
+        It is a ``TrainingInterruptedError`` where another attempt has a chance.
+        """
+        last = self.shell.run(commands.tail(job), timeout=LOOK_SECONDS).text
         said = "".join(f"  {line}\n" for line in last.splitlines()) if last else "  (it wrote nothing)\n"
-        return TrainingFailedError(
+        kind = TrainingInterruptedError if interrupted(found) else TrainingFailedError
+        return kind(
             f"The training's last lines:\n{said}Container {job.name} on {self.shell.endpoint.host}: "
             f"{describe_end(found, job.memory_mb)}.",
-            left=f"its log and outputs in ~/{job.folder} on the VM",
+            left=f"its log, outputs and checkpoint in ~/{job.folder} on the VM",
             next=_remedy(found, job),
         )
 
+    def listing(self, job: Job) -> bytes:
+        """Everything in the job's outputs, as :func:`edgeloop.training.outputs.parse_listing` reads it."""
+        return self.shell.check(commands.listing(job), timeout=LOOK_SECONDS).out
+
     def choose(self, job: Job) -> Choice:
         """What of the outputs is to be collected and what stays; raises ``TrainingFailedError``."""
-        return choose(parse_listing(self.shell.check(commands.listing(job), timeout=LOOK_SECONDS).out))
+        return choose(parse_listing(self.listing(job)), job.allowance)
 
     def digests(self, job: Job, names: tuple[str, ...]) -> dict[str, str]:
         """The sha256 of outputs as the VM sees them, by name."""
@@ -162,13 +221,33 @@ class TrainingVm:
         """Remove the job's container, data and code, and keep what it wrote."""
         self.shell.check(commands.release(job), timeout=MOVE_SECONDS)
 
-    def _engine_down(self, said: str) -> UnreachableError:
+    def engine_down(self, said: str) -> UnreachableError:
+        """The error for a VM whose Docker does not answer."""
         endpoint = self.shell.endpoint
         return UnreachableError(
             f"Docker on {endpoint.host} (connection {endpoint.connection!r}) does not answer: {said.strip()[-300:]}",
             left="whatever runs there",
             next=f"Look at `ssh -p {endpoint.port} {endpoint.user}@{endpoint.host} docker version` and at the engine's "
             "service there, then clear the task.",
+        )
+
+    def _no_space(self, said: str) -> ConflictError:
+        endpoint = self.shell.endpoint
+        return ConflictError(
+            f"The disk of {endpoint.host} (connection {endpoint.connection!r}) is too full: {said.strip()[-300:]}.",
+            left="its data, staged; nothing was started",
+            next=f"Log in, remove what is not needed (`du -sh ~/{FOLDER}/* ~`, `docker system df`), or lower "
+            "training.disk_mb, then clear the task.",
+        )
+
+    def _lacking(self, what: str, said: str) -> ConfigurationError:
+        endpoint = self.shell.endpoint
+        return ConfigurationError(
+            f"{endpoint.host} (connection {endpoint.connection!r}) cannot give the training its {what}: "
+            f"{said.strip().splitlines()[0]}",
+            left="nothing was started",
+            next=f"Ask for less in pipeline.yaml (section training), or give the VM what it lacks; "
+            f"`ssh -p {endpoint.port} {endpoint.user}@{endpoint.host} docker info` shows what it has.",
         )
 
     def _no_image(self, image: str) -> ConfigurationError:
@@ -196,9 +275,25 @@ class _Counter:
         return len(data)
 
 
+def _leaving(found: Found) -> bool:
+    """Whether a cancelled attempt has ended and its container is about to be removed by its watch."""
+    last = found.last
+    return found.status in {"exited", "dead"} and last.stop is Stop.CANCELLED and last.stopped
+
+
 def _remedy(found: Found, job: Job) -> str:
-    if found.out_of_memory:
-        return f"Raise training.memory_mb above {job.memory_mb} in pipeline.yaml, or let train.py read less at once."
-    if found.status == "absent":
-        return "Clear the task: it stages and submits again."
-    return "Correct train.py or its parameters if the lines above name them; clearing the task tries the same again."
+    if found.starved:
+        return (
+            f"Raise training.memory_mb above {job.memory_mb} in pipeline.yaml, or let train.py read less at once; "
+            "then start the run anew."
+        )
+    if found.last.stop is Stop.DEADLINE:
+        return "Raise training.timeout_minutes in pipeline.yaml, or let train.py do less, then clear the run."
+    if found.last.stop is Stop.DISK:
+        return "Raise training.disk_mb, make room on the VM, or let train.py keep fewer checkpoints, then clear it."
+    if interrupted(found):
+        return "The next try goes on from the checkpoint; clearing the task asks for one."
+    return (
+        "Correct train.py or its parameters if the lines above name them: that is another training. Clearing the task "
+        "makes another attempt of this one, from its checkpoint."
+    )

@@ -7,27 +7,29 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from edgeloop.errors import ConflictError
+from edgeloop.errors import ConflictError, TrainingFailedError
 from edgeloop.records import FileRef, TrainingRun
 from edgeloop.training import staging
-from edgeloop.training.commands import GRACE_SECONDS
 from edgeloop.training.job import Action, Found, decide
-from edgeloop.training.outputs import METRICS, canonical_metrics
+from edgeloop.training.outputs import METRICS, blob_name, canonical_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from edgeloop.store import Store
     from edgeloop.training.bundle import Cargo
+    from edgeloop.training.follow_log import Ask
     from edgeloop.training.job import Job
-    from edgeloop.training.outputs import Entry
+    from edgeloop.training.leaks import Check
     from edgeloop.training.remote import TrainingVm
 
 ROUNDS = 8
-WAIT_SECONDS = GRACE_SECONDS + 60.0
+WAIT_SECONDS = 60.0
+LOOK_SECONDS = 30.0
 
 
 class Blobs(Protocol):
@@ -46,11 +48,25 @@ class Blobs(Protocol):
         ...
 
 
-def engage(vm: TrainingVm, job: Job, cargo: Cargo, say: Callable[[str], None]) -> Found:
-    """See to it that the job runs or has ended well, starting it only when nothing of it is there.
+def _never() -> bool:
+    return False
 
-    Returns what was found last: ``running`` (with the deadline its first submission was given), ``exited`` with 0, or
-    whatever became of a job that this call started: one that fails at once is not started again by the same try.
+
+def engage(
+    vm: TrainingVm,
+    job: Job,
+    cargo: Cargo,
+    say: Callable[[str], None],
+    *,
+    done: Callable[[], bool] = _never,
+    who: str = "",
+) -> Found | None:
+    """See to it that an attempt of the job runs or has ended well, starting one only when none is there.
+
+    Returns what was found last: ``running`` (with the deadline that it was given), ``exited`` with 0, or whatever
+    became of an attempt that this call started: one that fails at once is not started again by the same try. None
+    when ``done`` says that somebody else finished the training meanwhile; nothing of it is left on the VM then. Lines
+    of an earlier attempt that were not passed on to the follower ``who`` are passed on first.
 
     Raises:
         ConflictError: The name belongs to something else, or the job is paused; nothing was touched.
@@ -60,25 +76,72 @@ def engage(vm: TrainingVm, job: Job, cargo: Cargo, say: Callable[[str], None]) -
         found = vm.look(job)
         decision = decide(found, job.run_id)
         say(f"{decision.action.value}: {decision.why}")
-        if decision.action in {Action.ATTACH, Action.COLLECT} or (started and decision.action is Action.RESUBMIT):
-            return found
-        started = started or decision.action in {Action.SUBMIT, Action.START}
-        _act(vm, job, decision.action, cargo, say)
         if decision.action is Action.REFUSE:
             raise _refused(vm, job, decision.why)
+        if decision.action is Action.COLLECT or (started and decision.action in {Action.SUBMIT, Action.RESUBMIT}):
+            return found
+        this = job.at(found.attempt)
+        if decision.action is Action.SUBMIT:
+            if not _begin(vm, job, cargo, say, done):
+                return None
+            started = True
+            continue
+        if decision.action is Action.RESUBMIT:
+            drain(vm, this, say, who)
+        _act(vm, this, decision.action)
+        if decision.action is Action.ATTACH:
+            return found
+        started = started or decision.action is Action.START
     raise _refused(vm, job, f"it changed {ROUNDS} times while this task looked at it")
 
 
-def _act(vm: TrainingVm, job: Job, action: Action, cargo: Cargo, say: Callable[[str], None]) -> None:
-    if action is Action.SUBMIT:
-        staging.stage(vm.shell, job, cargo, say)
-        vm.submit(job)
+def _begin(vm: TrainingVm, job: Job, cargo: Cargo, say: Callable[[str], None], done: Callable[[], bool]) -> bool:
+    """Start the next attempt; False if the training is finished.
+
+    Who collects stores the record before it removes the container: no container may mean that it is finished. It is
+    asked again afterwards, for whoever collected between the question and the start.
+    """
+    if done():
+        return False
+    staging.stage(vm.shell, job, cargo, say)
+    if done() or (vm.submit(job) and done()):
+        vm.forget(job)
+        return False
+    return True
+
+
+def _act(vm: TrainingVm, this: Job, action: Action) -> None:
+    if action is Action.ATTACH:
+        vm.mind(this)
     elif action is Action.START:
-        vm.start(job)
+        vm.start(this)
     elif action is Action.WAIT:
-        vm.wait_gone(job, timeout=WAIT_SECONDS)
+        vm.mind(this)
+        vm.wait_stopped(this, timeout=this.grace_seconds + WAIT_SECONDS)
     elif action is Action.RESUBMIT:
-        vm.retire(job)
+        vm.retire(this)
+
+
+def drain(vm: TrainingVm, job: Job, say: Callable[[str], None], who: str = "") -> None:
+    """Pass on the lines of an ended attempt that nobody has passed on to ``who`` yet, and keep the place."""
+    from edgeloop.training import follow_commands
+    from edgeloop.training.follow import Place
+    from edgeloop.training.follow_log import LogReader
+
+    reader = LogReader(Place.read(vm.shell.run(follow_commands.kept(job, who), timeout=LOOK_SECONDS).text).stamp)
+    ask: Ask | None = reader.ask()
+    while ask is not None:
+        reply = vm.shell.run(follow_commands.poll(job, ask), timeout=LOOK_SECONDS).out.split(b"\n", 3)
+        piece = reader.take(reply[3] if len(reply) > 3 else b"", ask)  # noqa: PLR2004 - state, made, clock, log
+        for line in piece.trouble.splitlines():
+            say(line)
+        for entry in piece.entries:
+            say(entry.text)
+            reader.passed(entry)
+        ask = piece.more
+    if reader.cursor:
+        place = Place(stamp=reader.cursor).text
+        vm.shell.run(follow_commands.keep(job, who, place), timeout=LOOK_SECONDS)
 
 
 def _refused(vm: TrainingVm, job: Job, why: str) -> ConflictError:
@@ -90,38 +153,65 @@ def _refused(vm: TrainingVm, job: Job, why: str) -> ConflictError:
     )
 
 
+def _unchecked(outputs: Mapping[str, Path], names: Sequence[str]) -> None:
+    del outputs, names
+
+
 def harvest(
-    vm: TrainingVm, job: Job, run: TrainingRun, *, found: Found, blobs: Blobs, store: Store, say: Callable[[str], None]
+    vm: TrainingVm,
+    job: Job,
+    run: TrainingRun,
+    *,
+    found: Found,
+    blobs: Blobs,
+    store: Store,
+    say: Callable[[str], None],
+    check: Check = _unchecked,
 ) -> TrainingRun:
     """Collect the outputs of a job that ended well, store them and the record, and tidy up on the VM.
 
-    Returns the record as stored. The record is written last, so a crash before it collects again.
+    Returns the record as stored. The record is written last, so a crash before it collects again. ``check`` sees every
+    output before any of them is stored, and before the name of anything is told.
 
     Raises:
         TrainingFailedError: An output is missing, no regular file, too big, or metrics.json is no JSON of numbers.
         IntegrityError: What arrived is not what the VM's manifest says.
+        LeakError: What it wrote holds data it was trained on; nothing was stored and all of it stays on the VM.
     """
-    choice = vm.choose(job)
+    with _unfit(vm, job.at(found.attempt)):
+        choice = vm.choose(job)
     digests = vm.digests(job, tuple(one.path for one in choice.files))
     with tempfile.TemporaryDirectory(prefix="edgeloop-") as folder:
-        outputs, metrics = [], ""
+        paths: dict[str, Path] = {}
         for one in choice.files:
-            path = Path(folder) / one.path
+            path = paths[one.path] = Path(folder) / one.path
+            path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as sink:
                 vm.fetch(job, one, sink, sha256=digests.get(one.path, ""))
-            if one.path == METRICS:
-                metrics = canonical_metrics(path.read_bytes())
-            outputs.append(_output(run, one, path, digests[one.path]))
-        for ref in outputs:
-            _upload(blobs, ref, Path(folder) / Path(ref.path).name)
+        check(paths, choice.names)
+        with _unfit(vm, job.at(found.attempt)):
+            metrics = canonical_metrics(paths[METRICS].read_bytes())
+        outputs = [_output(run, name, path, digests[name]) for name, path in paths.items()]
+        for ref, path in zip(outputs, paths.values(), strict=True):
+            _upload(blobs, ref, path)
     record = dataclasses.replace(run, outputs=tuple(outputs), metrics=metrics, seconds=found.seconds)
     stored = store.put(record)
     tidy(vm, job, choice.left, say)
     return stored
 
 
-def _output(run: TrainingRun, entry: Entry, path: Path, sha256: str) -> FileRef:
-    return FileRef(path=f"training/{run.id}/{entry.path}", size=path.stat().st_size, sha256=sha256)
+@contextmanager
+def _unfit(vm: TrainingVm, job: Job) -> Iterator[None]:
+    """An attempt whose outputs will not do has failed: the next try makes another one."""
+    try:
+        yield
+    except TrainingFailedError:
+        vm.mark_unfit(job)
+        raise
+
+
+def _output(run: TrainingRun, name: str, path: Path, sha256: str) -> FileRef:
+    return FileRef(path=blob_name(run.id, name), size=path.stat().st_size, sha256=sha256)
 
 
 def _upload(blobs: Blobs, ref: FileRef, path: Path) -> None:

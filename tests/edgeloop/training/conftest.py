@@ -48,19 +48,21 @@ class Bench:
     jobs: list[Job] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
-    def job(self, *, memory_mb: int = 256, seconds: float = 120.0) -> Job:
+    def job(self, *, memory_mb: int = 256, seconds: float = 120.0, grace: float = 5.0) -> Job:
         """A job nobody else has."""
-        run_id = sha256_hex(uuid.uuid4().bytes)
         job = Job(
-            run_id=run_id, pipeline="test", image=self.image, memory_mb=memory_mb, deadline=int(time.time() + seconds)
-        )
+            run_id=sha256_hex(uuid.uuid4().bytes), pipeline="test", image=self.image, memory_mb=memory_mb,
+            deadline=int(time.time() + seconds), grace_seconds=grace,
+        )  # fmt: skip
         self.jobs.append(job)
         return job
 
     def engage(self, job: Job, script: str) -> Found:
         """See to it that the job runs the script."""
         with Shell(self.endpoint) as shell:
-            return session.engage(TrainingVm(shell), job, Cargo(members=sent(script)), self.said.append)
+            found = session.engage(TrainingVm(shell), job, Cargo(members=sent(script)), self.said.append)
+            assert found is not None
+            return found
 
     def look(self, job: Job) -> Found:
         """What is there."""
@@ -78,7 +80,13 @@ class Bench:
         async def endpoint() -> Endpoint:
             return self.endpoint
 
-        return Follower(job=job, endpoint=endpoint, say=said.append, patience=Patience(poll=poll, link=link))
+        return Follower(
+            job=job,
+            connection=self.endpoint.connection,
+            endpoint=endpoint,
+            say=said.append,
+            patience=Patience(poll=poll, link=link),
+        )
 
     def follow(self, job: Job, said: list[str], **patience: float) -> Ending:
         """Follow to the end."""
