@@ -69,5 +69,6 @@ def seconds(values: NDArray[Any]) -> NDArray[Any]:
 
     found = np.full(len(values), np.nan)
     for low, high, unit in SECONDS:
-        found = np.where((values >= low) & (values < high), values / unit, found)
+        fit = (values >= low) & (values < high)
+        found[fit] = values[fit] / unit
     return found

@@ -12,7 +12,7 @@ from edgeloop.errors import LeakError
 from edgeloop.leak import layer
 from edgeloop.leak.chance import WINDOW
 from edgeloop.leak.piece import Numbers
-from edgeloop.leak.rows import digest, words
+from edgeloop.leak.rows import digest, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ TOKEN = re.compile(
     r"(?P<time>(?P<date>\d{4}[-/.]\d\d[-/.]\d\d)[T _](?P<clock>\d\d:\d\d)(?P<second>:\d\d)?(?:\.\d+)?"
     r"\s?(?P<zone>Z|[+-]\d\d:?\d\d)?)"
     r"|(?P<number>[-+]?(?P<whole>\d+)(?:\.(?P<part>\d+))?(?:[eE](?P<power>[-+]?\d{1,3}))?)"
-    r"|(?P<word>[^\W\d_][^\W_]*)"
+    r"|(?P<word>[^\W\d_]+)"
 )
 JOINED = re.compile(r"(?<=\d)[_,](?=\d)")
 
@@ -133,7 +133,7 @@ class Marker:
                 yield from ((place, kind, value) for kind, value in _number(match))
                 place += 1
             if self.sketch.longest_text:
-                recent = [*recent, *words(match.group())][-self.sketch.longest_text :]
+                recent = [*recent, *runs(match.group())][-self.sketch.longest_text :]
                 for start in range(len(recent)):
                     key = digest("".join(recent[start:])) >> 12
                     if self.sketch.is_text(float(key)):

@@ -26,6 +26,7 @@ KINDS = {1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 10:
 """TensorProto.DataType of onnx.proto to NumPy's; others are searched as bytes."""
 INDEX = re.compile(r"\[\d+\]")
 SHORTEST = 3
+BYTE = 255
 
 
 def onnx_pieces(data: bytes, where: str, budget: Budget) -> Iterator[Piece]:
@@ -108,7 +109,10 @@ class _Walk:
         import numpy as np
 
         if len(values) >= SHORTEST:
-            yield Numbers(where=f"{self.where}, {name}", values=np.asarray(values))
+            array = np.asarray(values)
+            yield Numbers(where=f"{self.where}, {name}", values=array)
+            if (data := _characters(array)) is not None:
+                yield from unfold(data, f"{self.where}, {name}, as bytes", self.budget, 1)
         else:
             self._singles.setdefault(INDEX.sub("[]", name), []).extend(values)
 
@@ -128,6 +132,8 @@ class _Walk:
         if raw:
             yield from self._raw(raw, tensor.data_type, where)
         values = _values(tensor)
+        if raw and tensor.data_type in KINDS and (data := _characters(values)) is not None:
+            yield from unfold(data, f"{where}, as bytes", self.budget, 1)
         shape = tuple(tensor.dims)
         if len(shape) == 2 and min(shape) >= SHORTEST and shape[0] * shape[1] == len(values):  # noqa: PLR2004 - a table
             yield Numbers(where=f"{where}, read by columns", values=values.reshape(shape).T.ravel())
@@ -159,6 +165,17 @@ class _Walk:
             if length >= SHORTEST and len(columns) >= SHORTEST:
                 values = np.stack(columns, axis=1).ravel()
                 yield Numbers(where=f"{self.where}, {path}: arrays of {length}, side by side", values=values)
+
+
+def _characters(values: NDArray[Any]) -> bytes | None:
+    """Whole numbers from 0 to 255 as the bytes that they may stand for; None if they are others."""
+    import numpy as np
+
+    if len(values) < LEAST or values.dtype.kind not in "fiu" or values.dtype.itemsize == 1:
+        return None
+    if not ((values >= 0) & (values <= BYTE)).all() or (values != np.trunc(values)).any():
+        return None
+    return values.astype(np.uint8).tobytes()
 
 
 def _values(tensor: Any) -> NDArray[Any]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 1 << 16
 WORDS = re.compile(r"[^\W_]+")
+RUNS = re.compile(r"[^\W\d_]+|\d+")
 WORD_BITS = 52
 """As many bits of a word's digest as a 64-bit float holds exactly."""
 
@@ -75,6 +76,11 @@ class Rows:
 def words(text: str) -> list[str]:
     """Letters and digits between whatever else, in lower case."""
     return [one.lower() for one in WORDS.findall(text)]
+
+
+def runs(text: str) -> list[str]:
+    """Letters alone and digits alone, in lower case: R80711 is two of them."""
+    return [one.lower() for one in RUNS.findall(text)]
 
 
 def digest(word: str) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.leak import layer
-from edgeloop.leak.rows import words
+from edgeloop.leak.rows import runs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 BITS = 26
 SPREAD = 0x9E3779B1
 """2**32 divided by the golden ratio: spreads neighbouring bit patterns (Knuth, multiplicative hashing)."""
-LONGEST_TEXT = 6
+LONGEST_TEXT = 12
+"""Runs of letters or digits; longer texts are not looked for."""
+FOLD = 16
 
 
 @dataclass(slots=True)
@@ -67,9 +69,9 @@ def sketch(rows: Rows) -> Sketch:
                 texts.append(np.unique(field.values[~np.isnan(field.values)]))
             else:
                 table[slots(field.values[~np.isnan(field.values)])] = True
-        if len(texts) > LONGEST_TEXT:
+        if len(texts) > FOLD:
             texts = [np.unique(np.concatenate(texts))]
-    longest = max((len(words(text)) for _, text in rows.texts(tuple(sorted(names)))), default=0) if names else 0
+    longest = max((len(runs(text)) for _, text in rows.texts(tuple(sorted(names)))), default=0) if names else 0
     return Sketch(
         table=table, texts=np.unique(np.concatenate(texts)), longest_text=min(longest, LONGEST_TEXT), rows=count
     )

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from edgeloop.leak.columnwise import columnwise
 from edgeloop.leak.piece import Numbers, Text
-from edgeloop.leak.unpack import unpacked
+from edgeloop.leak.unpack import refuse_closed, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,8 +42,12 @@ PRINTED = rb"[\x20-\x7e\t\r\n]"
 
 
 def unfold(data: bytes, where: str, budget: Budget, depth: int = 0) -> Iterator[Piece]:
-    """Everything that bytes hold, as texts and numbers; raises ``LeakError`` beyond the budget."""
+    """Everything that bytes hold, as texts and numbers.
+
+    Raises ``LeakError`` beyond the budget, and for files that cannot be searched.
+    """
     budget.spend(len(data))
+    refuse_closed(data, budget.name)
     text = plain(data)
     if text is not None:
         yield from unfold_text(text, where, budget, depth)
@@ -79,14 +83,14 @@ def runs(data: bytes) -> Iterator[tuple[str, str]]:
 
 
 def numbers(data: bytes, where: str) -> Iterator[Numbers]:
-    """Bytes read as little-endian numbers from every offset, for where they begin is not known."""
+    """Bytes read as numbers from every offset, for where they begin is not known; few are read in both byte orders."""
     import numpy as np
 
-    for kind in ("<f4", "<f8"):
+    for kind in ("<f4", "<f8", ">f4", ">f8") if len(data) <= LARGE_BYTES else ("<f4", "<f8"):
         width = int(kind[-1])
         for start in range(width):
             count = (len(data) - start) // width
-            if count >= 2:  # noqa: PLR2004 - one number alone is no row
+            if count >= 1:
                 values = np.frombuffer(data, kind, count, start)
                 yield Numbers(where=f"{where}, as {8 * width}-bit numbers from byte {start}", values=values)
 
