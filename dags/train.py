@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from airflow.sdk import DAG, PartitionedAssetTimetable
+from airflow.sdk import DAG, PartitionedAssetTimetable, TriggerRule
 
 from edgeloop_airflow.assets import Assets
+from edgeloop_airflow.azure_ml_mirror import MirrorStartSensor, MirrorTrainingOperator
 from edgeloop_airflow.dagkit import FORCE, each, settings
 from edgeloop_airflow.registry import RegisterModelOperator
 from edgeloop_airflow.tags import Tag
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 RUNBOOK = """
 ### Purpose
 Fixes the dataset of **{pipeline}** (the certified batches of the trailing window), trains once on the VM behind SSH
-with no network, and registers the model. It becomes a candidate only if it beats the champion on the same hold-out.
+with no network, and registers the model. It becomes a candidate only if a paired test on the same hold-out says that it
+beats the champion. Started by new data, drift, a changed script, image or parameter, or the clock; of many keys that
+wait the last trains for all. The log of `fix_dataset` says why a run trains, or why not.
 
 ### When it fails
 `train` failed: the last lines of the job's log come first. A cut link fails the task while the job lives on; the next
-try attaches to it. The same data, code, image and parameters are never trained twice.
+try attaches to it. The same data, code, image and parameters are never trained twice. `mirror_start` or `mirror_run`
+failed: only Azure Machine Learning was not told; nothing waits for it, and clearing the task tells it.
 
 ### Rerun
 `airflow dags clear {dag} --partition-key KEY --only-failed -y`. To choose the data and train anew, trigger
@@ -46,7 +50,13 @@ def build(spec: Pipeline) -> DAG:
             task_id="train", pipeline=spec.name, force=FORCE, execution_timeout=timedelta(minutes=15)
         )
         register = RegisterModelOperator(task_id="register", pipeline=spec.name, outlets=[assets.model])
+        # Nothing waits for the mirror: a dead cloud stops no training.
+        told = {"pipeline": spec.name, "force": FORCE, "retries": 1, "execution_timeout": timedelta(minutes=10)}
+        start = MirrorStartSensor(task_id="mirror_start", **told)
+        mirror = MirrorTrainingOperator(task_id="mirror_run", trigger_rule=TriggerRule.NONE_SKIPPED, **told)
         dataset >> compute >> train >> register
+        compute >> start >> mirror
+        train >> mirror
     return dag
 
 

@@ -8,6 +8,7 @@ from airflow.sdk import BaseHook
 
 from edgeloop.azure_ml.identity import Identity
 from edgeloop.azure_ml.workspace import WorkspaceEndpoint
+from edgeloop.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -48,3 +49,33 @@ def endpoint_of(spec: Workspace, identity: Identity) -> WorkspaceEndpoint:
         resource_group=spec.resource_group,
         workspace=spec.workspace,
     )
+
+
+def plain_section(
+    conn_id: str, subscription: str, resource_group: str, workspace: str, **fields: str | bool
+) -> Workspace:
+    """An ``azure_ml`` section of plain arguments, checked as one of a pipeline.yaml is.
+
+    Raises:
+        ConfigurationError: Naming each argument that cannot be meant.
+    """
+    from pydantic import ValidationError
+
+    from edgeloop.pipeline_training import Workspace
+
+    named = subscription or str(BaseHook.get_connection(conn_id).extra_dejson.get("subscriptionId") or "")
+    told = {"subscription": named, "resource_group": resource_group, "workspace": workspace, **fields}
+    try:
+        return Workspace.model_validate({"connection": conn_id, **told})
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise ConfigurationError(
+            f"These arguments name no workspace: {wrong}.",
+            left="nothing was asked of Azure",
+            next=f"Correct them in the DAG; subscription may also stand in extra.subscriptionId of {conn_id!r}.",
+        ) from error
+
+
+def plain_workspace(conn_id: str, subscription: str, resource_group: str, workspace: str) -> WorkspaceEndpoint:
+    """The workspace that plain arguments name."""
+    return azure_ml_workspace(plain_section(conn_id, subscription, resource_group, workspace))

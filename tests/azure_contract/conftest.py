@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.azure_contract.mlflow import Mlflow
+from tests.edgeloop_airflow.conftest import floor  # noqa: F401 - a fixture of the operators' tests here too
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
