@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 ON_PREMISES = "on_premises"
 
 AZURE_ML_LEAVES = (
-    "azure_ml sends job logs, metrics and model outputs to the workspace's storage account, which is in the public "
-    "cloud; this pipeline is on_premises. Write 'vm', or allow exactly that with residency_permits: [azure_ml_outputs]"
+    "{backend} sends job logs, metrics and the job's description to the workspace and its storage account, which is in "
+    "the public cloud, and its jobs are not cut off from the network; this pipeline is on_premises. Write 'vm', or "
+    "allow exactly that with residency_permits: [azure_ml_outputs]"
 )
-VM_ONLY = "azure_ml is not in this version, which trains on the VM only; write 'vm'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ def permits(spec: Pipeline, permit: Permit) -> bool:
 
 def refusals(spec: Pipeline) -> tuple[Refusal, ...]:
     """Everything in one pipeline.yaml that would let something leave; empty if it may run."""
-    found = [*_training(spec)]
+    found = [*_training(spec), *_key(spec)]
     if private(spec):
         found += [*_storage(spec), *_source(spec), *_nudge(spec), *_shared_connections(spec)]
     elif spec.residency_permits:
@@ -59,9 +59,18 @@ def refusals(spec: Pipeline) -> tuple[Refusal, ...]:
 
 
 def _training(spec: Pipeline) -> Iterator[Refusal]:
-    if spec.training.backend != "vm":
-        leaves = not permits(spec, "azure_ml_outputs")
-        yield Refusal(at=("training", "backend"), remedy=AZURE_ML_LEAVES if leaves else VM_ONLY)
+    backend = spec.training.backend
+    if backend != "vm" and not permits(spec, "azure_ml_outputs"):
+        yield Refusal(at=("training", "backend"), remedy=AZURE_ML_LEAVES.format(backend=backend))
+
+
+def _key(spec: Pipeline) -> Iterator[Refusal]:
+    if spec.azure_ml is not None and spec.azure_ml.send_key and not permits(spec, "azure_ml_outputs"):
+        remedy = (
+            "hands Azure the key to the training VM, with which the data there can be read from outside, and this "
+            "pipeline is on_premises; remove it, or allow it with residency_permits: [azure_ml_outputs]"
+        )
+        yield Refusal(at=("azure_ml", "send_key"), remedy=remedy)
 
 
 def _storage(spec: Pipeline) -> Iterator[Refusal]:

@@ -40,6 +40,10 @@ def refused(**changes: Any) -> dict[str, str]:
     return {one.field: one.remedy for one in problems}
 
 
+WORKSPACE = {
+    "subscription": "11111111-1111-1111-1111-111111111111", "resource_group": "edge-rg", "workspace": "edge-ws",
+}  # fmt: skip
+AZURE_ML = {"training__backend": "azure_ml", "azure_ml": WORKSPACE}
 NUDGE = {"kind": "storage_queue", "connection": "edgeloop_cloud", "queue": "arrivals"}
 WAYS_OUT: dict[str, tuple[dict[str, Any], str, str]] = {
     "a public preset": ({"storage__preset": "azure"}, "storage.preset", "stack_hub or stack_edge"),
@@ -59,7 +63,10 @@ WAYS_OUT: dict[str, tuple[dict[str, Any], str, str]] = {
     "one connection for the account and the builder": (
         {"image__engine": "edgeloop_private"}, "image.engine", "a connection of its own",
     ),
-    "Azure ML's storage": ({"training__backend": "azure_ml"}, "training.backend", "[azure_ml_outputs]"),
+    "Azure ML's storage": (AZURE_ML, "training.backend", "[azure_ml_outputs]"),
+    "an Azure ML pipeline": (
+        {**AZURE_ML, "training__backend": "azure_ml_pipeline"}, "training.backend", "azure_ml_pipeline sends",
+    ),
 }  # fmt: skip
 
 
@@ -72,7 +79,7 @@ def test_a_way_out_is_refused_at_load(changes: dict[str, Any], field: str, remed
     assert remedy in found[field]
 
 
-@pytest.mark.parametrize("way", [one for one in WAYS_OUT if one != "Azure ML's storage"])
+@pytest.mark.parametrize("way", WAYS_OUT)
 def test_a_cloud_pipeline_may_do_all_that(way: str) -> None:
     """None of it is wrong in itself."""
     assert refused(residency="cloud", **WAYS_OUT[way][0]) == {}
@@ -90,17 +97,19 @@ def test_every_way_out_is_told_at_once_with_its_line() -> None:
 
 
 def test_azure_ml_says_what_would_leave() -> None:
-    """Job logs, metrics and outputs go to the workspace's storage: allowed by name only, and only for that."""
-    told = refused(training__backend="azure_ml")["training.backend"]
-    assert all(one in told for one in ("job logs", "metrics", "model outputs", "workspace's storage account"))
-    other = refused(training__backend="azure_ml", residency_permits=["event_names", "public_address"])
+    """Job logs and metrics go to the workspace, the job has a network: allowed by name only, and only for that."""
+    told = refused(**AZURE_ML)["training.backend"]
+    assert all(one in told for one in ("job logs", "metrics", "its storage account", "not cut off from the network"))
+    other = refused(**AZURE_ML, residency_permits=["event_names", "public_address"])
     assert other["training.backend"] == told
 
 
 @pytest.mark.parametrize("more", [{"residency_permits": ["azure_ml_outputs"]}, {"residency": "cloud"}])
-def test_azure_ml_is_refused_by_this_version_even_where_it_may(more: dict[str, Any]) -> None:
-    """With the permit, and for a cloud pipeline: in the plain words that this version trains on the VM only."""
-    assert "trains on the VM only" in refused(training__backend="azure_ml", **more)["training.backend"]
+@pytest.mark.parametrize("backend", ["azure_ml", "azure_ml_pipeline"])
+def test_azure_ml_trains_where_it_may(backend: str, more: dict[str, Any]) -> None:
+    """With the permit, and for a cloud pipeline, both backends are taken; without a workspace neither is."""
+    assert refused(training__backend=backend, azure_ml=WORKSPACE, **more) == {}
+    assert "add the section azure_ml" in refused(training__backend=backend, **more)["training.backend"]
 
 
 def test_names_of_files_may_be_allowed_or_stay_in_the_private_account() -> None:
