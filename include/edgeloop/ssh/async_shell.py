@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from edgeloop.ssh.endpoint import Endpoint
 
-SESSIONS = 8
-"""At once on one connection: sshd's MaxSessions is 10, and two are left for a person on a shared ControlMaster."""
+SESSIONS = 4
+"""At once on one connection. sshd's MaxSessions is 10, and it counts one for a moment after it has ended."""
 SESSION_PAUSE_SECONDS = 0.2
 
 

@@ -5,37 +5,22 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import io
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.gates import make_key, public
 
 from edgeloop.errors import ConfigurationError, RemoteCommandError, UnreachableError
 from edgeloop.ssh.async_shell import AsyncShell
-from edgeloop.ssh.endpoint import Endpoint
 from edgeloop.ssh.shell import Completed, Shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from lab.site import Site
+    from edgeloop.ssh.endpoint import Endpoint
 
 BOTH = pytest.mark.parametrize("kind", ["shell", "async"])
-
-
-@pytest.fixture
-def endpoint(site: Site) -> Endpoint:
-    """The login of the test site's VM."""
-    vm = site.vm
-    return Endpoint(
-        connection="edgeloop_vm",
-        host=vm.host,
-        port=vm.port,
-        user=vm.user,
-        key_file=str(vm.key_file),
-        host_key=vm.host_key,
-    )
 
 
 def run(kind: str, endpoint: Endpoint, command: str, timeout: float = 10.0) -> Completed:
@@ -53,9 +38,8 @@ def run(kind: str, endpoint: Endpoint, command: str, timeout: float = 10.0) -> C
 
 def other_key(tmp_path: Path, kind: str = "ed25519") -> tuple[str, str]:
     """A key pair that nobody knows: the private key's file, the public key."""
-    path = tmp_path / "other"
-    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(path)], check=True)
-    return str(path), " ".join(path.with_suffix(".pub").read_text().split()[:2])
+    path = make_key(tmp_path, "-t", kind)
+    return str(path), public(path)
 
 
 @BOTH

@@ -5,16 +5,14 @@ from __future__ import annotations
 import crypt
 import itertools
 import os
+import re
 import signal
 import socket
 import subprocess
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import pytest
 
 from edgeloop.ssh.endpoint import Endpoint
 from lab import describe, tools
@@ -22,7 +20,7 @@ from lab.host_commands import inside_command
 from lab.hosts import Machine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from lab.site import Site
 
@@ -53,10 +51,13 @@ class Gate:
     endpoint: Endpoint
     process: subprocess.Popen[bytes]
     log: Path
+    host_key: Path
+    probes: int = 1
+    """Connections that were the fixture's own."""
 
     def logins(self) -> int:
         """How many logins it let in so far."""
-        return self.log.read_text().count("Accepted ")
+        return len(re.findall("Accepted (?:publickey|password) for", self.log.read_text()))
 
     def connections(self) -> int:
         """How many TCP connections it was asked for so far, let in or dropped."""
@@ -82,26 +83,6 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-@pytest.fixture
-def endpoint(site: Site) -> Endpoint:
-    """The login of the test site's VM."""
-    vm = site.vm
-    return Endpoint(
-        connection="edgeloop_vm", host=vm.host, port=vm.port, user=vm.user, key_file=str(vm.key_file),
-        host_key=vm.host_key,
-    )  # fmt: skip
-
-
-@pytest.fixture
-def device(site: Site) -> Endpoint:
-    """The login of the test site's first device."""
-    one = site.devices[0]
-    return Endpoint(
-        connection="edgeloop_device", host=one.host, port=one.port, user=one.user, key_file=str(one.key_file),
-        host_key=one.host_key,
-    )  # fmt: skip
-
-
 class Gates:
     """Starts sshds on the VM."""
 
@@ -110,25 +91,25 @@ class Gates:
         self._open: list[Gate] = []
 
     def __call__(
-        self, *settings: str, host_key: Path | None = None, key: Path | None = None, port: int | None = None
+        self, *settings: str, host_key: Path | None = None, keys: Iterable[Path] = (), port: int | None = None
     ) -> Gate:
-        """An sshd with these settings; ``host_key`` and login ``key`` are private halves."""
+        """An sshd with these settings; ``host_key`` and the logins' ``keys`` are private halves."""
         number = next(PORTS) if port is None else port
         folder = self._folder / f"gate{number}-{len(self._open)}"
         folder.mkdir()
         folder.chmod(0o755)
         host = host_key or make_key(folder, "-t", "ed25519")
-        login = key or Path(self._endpoint.key_file)
-        (folder / "authorized_keys").write_text(public(login) + "\n")
+        logins = list(keys) or [Path(self._endpoint.key_file)]
+        (folder / "authorized_keys").write_text("".join(f"{public(one)}\n" for one in logins))
         (folder / "sshd_config").write_text(_config(self._endpoint, number, host, folder, settings))
         gate = Gate(
-            endpoint=replace(self._endpoint, port=number, host_key=public(host), key_file=str(login)),
+            endpoint=replace(self._endpoint, port=number, host_key=public(host), key_file=str(logins[0])),
             process=subprocess.Popen(self._command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL),
             log=folder / "log",
+            host_key=host,
         )
         self._open.append(gate)
-        _answers(gate)
-        return gate
+        return replace(gate, probes=_answers(gate))
 
     def _command(self, folder: Path) -> list[str]:
         first = Machine(describe.layout_of(self._site), "vm").first_pid()
@@ -147,18 +128,6 @@ class Gates:
             gate.end()
 
 
-@pytest.fixture
-def gates(site: Site, endpoint: Endpoint, tmp_path: Path) -> Iterator[Gates]:
-    """Starts sshds on the VM, which end with the test."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    one = Gates(site, endpoint, tmp_path)
-    try:
-        yield one
-    finally:
-        one.close()
-
-
 def _config(endpoint: Endpoint, port: int, host_key: Path, folder: Path, settings: tuple[str, ...]) -> str:
     # The first value of a setting counts.
     lines = (
@@ -175,20 +144,17 @@ def _shadow(user: str) -> str:
     return "\n".join([*kept, f"{user}:{crypt.crypt(PASSWORD)}:19000:0:99999:7:::"]) + "\n"
 
 
-def _answers(gate: Gate) -> None:
-    until = time.monotonic() + START_SECONDS
+def _answers(gate: Gate) -> int:
+    """Wait until it speaks SSH; how many connections that took."""
+    until, taken = time.monotonic() + START_SECONDS, 0
     while True:
         try:
             with socket.create_connection((gate.endpoint.host, gate.endpoint.port), timeout=1) as sock:
+                taken += 1
                 assert sock.recv(4) == b"SSH-"
         except OSError:
-            assert time.monotonic() < until, gate.log.read_text() if gate.log.exists() else "no log"
+            assert gate.process.poll() is None, gate.log.read_text()
+            assert time.monotonic() < until
             time.sleep(0.02)
         else:
-            return
-
-
-@contextmanager
-def nothing() -> Iterator[None]:
-    """A block in which nothing is different."""
-    yield
+            return taken
