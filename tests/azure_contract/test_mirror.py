@@ -13,7 +13,7 @@ from edgeloop.azure_ml.identity import Identity
 from edgeloop.azure_ml.mirror import NoMemory, RunRecord, State, mirror
 from edgeloop.azure_ml.tracking import Tracking
 from edgeloop.azure_ml.workspace import WorkspaceEndpoint
-from edgeloop.errors import ConfigurationError
+from edgeloop.errors import CloudError, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -196,6 +196,24 @@ def test_a_tracking_address_outside_the_cloud_gets_no_token(
     with pytest.raises(ConfigurationError, match=r"not below api\.azureml\.ms"):
         wired(RECORD, Remembered())
     assert azure.log(part="/mlflow/") == []
+
+
+def test_an_answer_that_is_not_mlflows_is_told_as_that(azure: Any, wired: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The contract server itself answers with an empty object, as a proxy might."""
+    monkeypatch.setattr(Mlflow, "answer", lambda *_: (200, {}))
+    with pytest.raises(CloudError, match="answered without 'experiment'"):
+        wired(RECORD, Remembered())
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_tracking_is_asked_again(azure: Any, mlflow: Mlflow, wired: Any, status: int) -> None:
+    """Every second request is refused once, and there is one finished run all the same."""
+    headers = {"Retry-After": "2"}
+    names = ("experiments/create", "runs/create", "runs/log-batch", "runs/update")
+    azure.faults(*({"match": name, "status": status, "times": 2, "headers": headers} for name in names))
+    run_id = wired(RECORD, Remembered())
+    assert (mlflow.active, mlflow.runs[run_id]["status"]) == ([run_id], "FINISHED")
+    assert azure.slept.count(2) == 8
 
 
 def test_the_fake_tracking_keeps_mlflows_rules(fake: Any) -> None:

@@ -57,7 +57,7 @@ class Tracking:
         if found is not None:
             return found
         try:
-            return str(self._post("experiments/create", {"name": name})["experiment_id"])
+            return str(_of(self._post("experiments/create", {"name": name}), "experiment_id"))
         except (CloudError, ConflictError):
             # Somebody made it at the same moment, or it is something else: then it still is not there.
             found = self._experiment(name)
@@ -70,7 +70,7 @@ class Tracking:
             found = self._get("experiments/get-by-name", {"experiment_name": name})
         except NotFoundError:
             return None
-        return str(found["experiment"]["experiment_id"])
+        return str(_of(_of(found, "experiment"), "experiment_id"))
 
     def create(self, experiment: str, name: str, start_time: int, tags: Mapping[str, str]) -> str:
         """A new run, which is running; its id is the service's to choose."""
@@ -80,12 +80,12 @@ class Tracking:
             "start_time": start_time,
             "tags": _pairs({"mlflow.runName": name, **tags}),
         }
-        return str(self._post("runs/create", asked)["run"]["info"]["run_id"])
+        return str(_of(_of(_of(self._post("runs/create", asked), "run"), "info"), "run_id"))
 
     def find(self, run_id: str) -> Run | None:
         """The run, or None if there is none or somebody deleted it."""
         try:
-            return _run(self._get("runs/get", {"run_id": run_id})["run"])
+            return _run(_of(self._get("runs/get", {"run_id": run_id}), "run"))
         except NotFoundError:
             return None
 
@@ -137,8 +137,19 @@ class Tracking:
         return self._arm.post(f"{self._base}/{what}", "", body)
 
 
-def _run(told: Mapping[str, Any]) -> Run | None:
-    info, data = told["info"], told.get("data") or {}
+def _of(told: Any, name: str) -> Any:
+    """A part of an answer; raises ``CloudError`` where something else than MLflow answered."""
+    if isinstance(told, dict) and name in told:
+        return told[name]
+    raise CloudError(
+        f"The workspace's tracking answered without {name!r}.",
+        left="the training's record in the store; what the workspace shows may be unfinished",
+        next="Look for a proxy that answers for Azure; the next try finishes what this one began.",
+    )
+
+
+def _run(told: Any) -> Run | None:
+    info, data = _of(told, "info"), told.get("data") or {}
     if info.get("lifecycle_stage") == DELETED:
         return None
     return Run(
