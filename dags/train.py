@@ -10,6 +10,7 @@ from airflow.sdk import DAG, PartitionedAssetTimetable, TriggerRule
 from edgeloop_airflow.assets import Assets
 from edgeloop_airflow.azure_ml_mirror import MirrorStartSensor, MirrorTrainingOperator
 from edgeloop_airflow.dagkit import FORCE, each, settings
+from edgeloop_airflow.pools import seat
 from edgeloop_airflow.registry import RegisterModelOperator
 from edgeloop_airflow.tags import Tag
 from edgeloop_airflow.training import AttachComputeOperator, FixDatasetOperator, TrainOnVMOperator
@@ -17,6 +18,8 @@ from edgeloop_airflow.training import AttachComputeOperator, FixDatasetOperator,
 if TYPE_CHECKING:
     from edgeloop.pipeline import Pipeline
 
+STAGING = timedelta(hours=4)
+"""The worker's phases only: the time of the job itself is `training.timeout_minutes`, kept on the VM."""
 RUNBOOK = """
 ### Purpose
 Fixes the dataset of **{pipeline}** (the certified batches of the trailing window), trains once on the VM behind SSH
@@ -47,7 +50,7 @@ def build(spec: Pipeline) -> DAG:
         dataset = FixDatasetOperator(task_id="fix_dataset", pipeline=spec.name, force=FORCE)
         compute = AttachComputeOperator(task_id="attach_compute", pipeline=spec.name, force=FORCE)
         train = TrainOnVMOperator(
-            task_id="train", pipeline=spec.name, force=FORCE, execution_timeout=timedelta(minutes=15)
+            task_id="train", pipeline=spec.name, force=FORCE, execution_timeout=STAGING, **seat(spec)
         )
         register = RegisterModelOperator(task_id="register", pipeline=spec.name, outlets=[assets.model])
         # Nothing waits for the mirror: a dead cloud stops no training.

@@ -166,9 +166,7 @@ def test_init_migrates_makes_the_pool_and_writes_the_logins() -> None:
     init = SERVICES["init"]
     assert (init["restart"], init["depends_on"]) == ("no", {"postgres": {"condition": "service_healthy"}})
     (script,) = init["command"]
-    (pool,) = airflow_env.POOLS
-    assert "airflow db migrate\n" in script
-    assert f'airflow pools set {pool.name} {pool.slots} "{pool.description}" --include-deferred' in script
+    assert "airflow db migrate\npython -m edgeloop_airflow.pools\n" in script
     written = init["environment"]["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"]
     assert f"> {written}" in script
     assert {f"{user.upper()}_PASSWORD" for user in airflow_env.USERS} <= set(init["environment"])

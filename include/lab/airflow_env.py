@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from edgeloop.training.pools import Pool
+
 LOG_PORTS_AFTER = 713
 """From the API's port to the log servers' two: 8080 gives Airflow's own 8793 and 8794, other sites their own pair."""
 
@@ -39,18 +41,6 @@ class AirflowSecrets:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
-    """Slots that tasks share; a deferred task keeps its slot, since the remote machine is busy all the while."""
-
-    name: str
-    slots: int
-    description: str
-
-
-POOLS = (Pool(name="vm_edgeloop_vm", slots=1, description="One training job at a time on the VM of edgeloop_vm"),)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AirflowPlan:
     """One site's Airflow: where it lives, what it serves, what it may reach.
 
@@ -68,7 +58,7 @@ class AirflowPlan:
         extra: Further variables for tasks and DAG files.
         fast: Shorten the time-outs after which Airflow believes that a part is dead (test sites only).
         host: Address the API server binds.
-        pools: Pools made at every start.
+        pools: Pools made at every start, beside those of the pipelines' VMs.
         parallelism: LocalExecutor workers, each a forked process of about 50 MB.
     """
 
@@ -85,7 +75,7 @@ class AirflowPlan:
     extra: Mapping[str, str] = field(default_factory=dict, repr=False)
     fast: bool = False
     host: str = "127.0.0.1"
-    pools: tuple[Pool, ...] = POOLS
+    pools: tuple[Pool, ...] = ()
     parallelism: int = 8
 
     @property

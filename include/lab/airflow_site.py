@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from edgeloop import catalog
+from edgeloop.training.pools import pools as vm_pools
 from lab import airflow_secrets, processes
 from lab.airflow_api import AirflowApi
 from lab.airflow_database import migrated, remember_migration
@@ -28,6 +30,7 @@ from lab.errors import MissingToolError, PortTakenError, UnhealthyError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from edgeloop.training.pools import Pool
     from lab.site import Site
 
 PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
@@ -214,8 +217,13 @@ class AirflowSite:
 
     def _make_pools(self) -> None:
         with self.api() as api:
-            for pool in self.plan.pools:
+            for pool in (*self._vm_pools(), *self.plan.pools):
                 api.set_pool(pool.name, pool.slots, pool.description)
+
+    def _vm_pools(self) -> tuple[Pool, ...]:
+        folder = self.plan.extra.get("EDGELOOP_PIPELINES") or self.plan.repo / "include" / "pipelines"
+        known = [catalog.read(home)[0] for home in sorted(Path(folder).iterdir()) if home.is_dir()]
+        return vm_pools(one.spec for one in known if one is not None)
 
     @property
     def _program(self) -> Path:

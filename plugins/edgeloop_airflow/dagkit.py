@@ -42,7 +42,7 @@ FINAL = ExceptionRetryPolicy(
             ],
             action=RetryAction.FAIL,
             reason="the same would happen again",
-        )
+        ),
     ]
 )
 """A wrong setting or a refused batch is told at once instead of after every retry's back-off."""

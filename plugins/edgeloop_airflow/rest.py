@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from edgeloop.training.pools import Pool
+
 PAGE = 100
 """Airflow answers at most this many items a request, whatever is asked."""
 CONNECT_SECONDS, IDLE_SECONDS, WHOLE_SECONDS = 5.0, 30.0, 60.0
@@ -123,6 +125,15 @@ class AirflowRest:
         if answer.status_code == HTTPStatus.CONFLICT:
             return False
         self._decoded("POST", f"/dags/{_q(dag_id)}/dagRuns", answer)
+        return True
+
+    def make_pool(self, pool: Pool) -> bool:
+        """Make a pool whose deferred tasks keep their slots; False if one of that name is there."""
+        body = {"name": pool.name, "slots": pool.slots, "description": pool.description, "include_deferred": True}
+        answer = self._request("POST", "/pools", body=body)
+        if answer.status_code == HTTPStatus.CONFLICT:
+            return False
+        self._decoded("POST", "/pools", answer)
         return True
 
     def check(self) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, TaskInstanceState
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException
 
 import edgeloop
 from edgeloop.errors import ConflictError, EdgeloopError, UnreachableError
@@ -18,6 +18,7 @@ from edgeloop_airflow import hooks
 from edgeloop_airflow.dagkit import FINAL
 from edgeloop_airflow.discreet import discreet
 from edgeloop_airflow.origin import origin
+from edgeloop_airflow.task_state import state_of
 from edgeloop_airflow.training_alone import Script, ScriptOrder
 from edgeloop_airflow.training_compute import AttachComputeOperator
 from edgeloop_airflow.training_dataset import KEY, RUN, FixDatasetOperator, forced_key, pinned_desk
@@ -40,7 +41,6 @@ DEFER_SPARE = timedelta(hours=1)
 STOP_SECONDS = 60.0
 KILL_SECONDS = 20.0
 """Airflow's supervisor waits about a minute for a task that was told to end."""
-STATE_SECONDS = 5.0
 RETRIES = 3
 
 
@@ -261,7 +261,7 @@ class TrainOnVMOperator(BaseOperator):
         if self._engaged is None:
             return
         connection, job = self._engaged
-        if _state(self._ti) == TaskInstanceState.RUNNING:
+        if state_of(self._ti) == TaskInstanceState.RUNNING:
             self.log.info("The task was not given up: job %s goes on", job.name)
             return
         try:
@@ -276,27 +276,6 @@ class TrainOnVMOperator(BaseOperator):
             self.log.info("%s still writes its last; the VM removes it after %g s", job.name, job.grace_seconds)
         except EdgeloopError as error:
             self.log.warning("Container %s may still run; the reaper comes by: %s", job.name, error)
-
-
-def _state(ti: Any) -> str | None:
-    """The task's state by Airflow's word; None when it says nothing in time.
-
-    In a thread: the signal may have interrupted this very thread while it was talking to the supervisor.
-    """
-    from concurrent.futures import ThreadPoolExecutor
-    from concurrent.futures import TimeoutError as Late
-
-    pool = ThreadPoolExecutor(1)
-    try:
-        asked = pool.submit(
-            ti.get_task_states, dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
-        )
-        known: dict[str, str | None] = asked.result(STATE_SECONDS).get(ti.run_id) or {}
-    except (Late, AttributeError, AirflowException, OSError):
-        return None
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-    return next(iter(known.values()), None)
 
 
 def _failure(vm: TrainingVm, job: Job, found: Found) -> Exception:

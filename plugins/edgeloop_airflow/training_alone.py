@@ -15,6 +15,7 @@ from edgeloop.training import session
 from edgeloop.training.bundle import Cargo, Member, member
 from edgeloop.training.job import Job
 from edgeloop.training.outputs import parse_listing
+from edgeloop.training.reaper import ALONE
 from edgeloop_airflow import hooks
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ CHUNK = 1024 * 1024
 MINUTE = 60
 MANIFEST = "training.json"
 """Written last: a folder of outputs with it is complete."""
-NOBODY = "alone"
-"""Stands for the pipeline on the VM's labels."""
 
 
 class Source(NamedTuple):
@@ -104,7 +103,7 @@ class ScriptOrder:
             }
             self._job = Job(
                 run_id=sha256_hex(canonical_json(identity)),
-                pipeline=NOBODY,
+                pipeline=ALONE,
                 image=image,
                 cpus=one.cpus,
                 memory_mb=one.memory_mb,

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from edgeloop.records import sha256_hex
-from edgeloop.training import compute
+from edgeloop.training import compute, reaper
 from edgeloop_airflow import hooks, trainer_image
 from edgeloop_airflow.discreet import discreet
+from edgeloop_airflow.pools import ensure
 from edgeloop_airflow.residency import training_vm
 from edgeloop_airflow.training_dataset import KEY, RUN, forced_key, pinned_desk
 
@@ -31,7 +32,8 @@ class AttachComputeOperator(BaseOperator):
         force: The reason of a forced run, which trains under today's snapshot. Nothing of this task is kept.
         run: The run's id.
 
-    What was found is written down under ``keys/compute/<connection>``; a changed VM is written down beside it.
+    What a crash left of the pipeline's jobs is finished first, and the VM's pool is made if it is missing. What was
+    found is written down under ``keys/compute/<connection>``; a changed VM is written down beside it.
     """
 
     template_fields: Sequence[str] = ("key", "force", "run")
@@ -51,8 +53,12 @@ class AttachComputeOperator(BaseOperator):
         training = desk.snapshot.spec.training
         endpoint = training_vm(desk.snapshot.spec)
         with compute.connected(endpoint) as vm:
+            # First, since it may give the disk back what the check misses.
+            reaper.reap(vm, self.pipeline, keep=training.keep_days * reaper.DAY_SECONDS, say=self.log.info)
             found = vm.compute(trainer_image.ensure(desk, vm.shell, self.log.info))
         compute.check(found, endpoint)
+        compute.enough(found, endpoint, gpus=training.gpus, cpus=training.cpus, memory_mb=training.memory_mb)
+        self.log.info("%s", ensure(desk.snapshot.spec))
         text = compute.record(endpoint, found)
         fixed = desk.store.fix("compute", training.connection, text)
         if fixed != text:

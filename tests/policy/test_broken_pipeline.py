@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airflow.dag_processing.dagbag import DagBag
     from tests.policy.conftest import Checkout
 
-STAGES = {"intake", "ingest", "train", "package", "rollout", "drift", "drift_sweep"}
+STAGES = {"intake", "ingest", "train", "package", "rollout", "drift", "drift_sweep", "reap"}
 
 
 def _load(checkout: Checkout) -> DagBag:

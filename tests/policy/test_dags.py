@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from airflow.sdk import DAG, BaseOperator
     from tests.policy.conftest import Checkout
 
-STAGES = ("intake", "ingest", "train", "package", "rollout", "drift", "drift_sweep")
+STAGES = ("intake", "ingest", "train", "package", "rollout", "drift", "drift_sweep", "reap")
 HOUSE = frozenset({"reprocess"})
 """DAGs that belong to no pipeline; their form asks for one."""
-ONE_AT_A_TIME = ("intake", "train", "drift")
+ONE_AT_A_TIME = ("intake", "train", "drift", "reap")
 RUNBOOK = ("### Purpose", "### When it fails", "### Rerun")
 HEAVY_AT_PARSE = (
     *("great_expectations", "azure.ai.ml", "azure.storage.blob", "pandas", "numpy", "pyarrow", "docker"),

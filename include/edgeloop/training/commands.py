@@ -133,6 +133,8 @@ def compute(image: str) -> str:
         f"echo image=$({inspect} 2>/dev/null)\n"
         f"mkdir -p {FOLDER} && chmod 700 {FOLDER}\n"
         f"echo free_kib=$(df -Pk {FOLDER} | awk 'NR==2 {{print $4}}')\n"
+        "docker info --format 'cpus={{.NCPU}}\nmemory={{.MemTotal}}'\n"
+        "echo gpus=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU ')\n"
         "echo clock=$(date +%s)"
     )
 

@@ -45,6 +45,20 @@ def check(found: Compute, endpoint: Endpoint) -> None:
         )
 
 
+def enough(found: Compute, endpoint: Endpoint, *, cpus: float, memory_mb: int, gpus: int) -> None:
+    """Raise ``ConfigurationError`` for a VM that has less than one training is allowed to use."""
+    asked = {"cpus": (cpus, found.cpus), "memory_mb": (memory_mb, found.memory_mb), "gpus": (gpus, found.gpus)}
+    for name, (wanted, there) in asked.items():
+        if wanted > there:
+            raise ConfigurationError(
+                f"training.{name} asks for {wanted:g}, {endpoint.host} (connection {endpoint.connection!r}) has "
+                f"{there:g}.",
+                left="nothing was started",
+                next=f"Lower training.{name} in pipeline.yaml, or name another VM's connection there."
+                + (" For a GPU the VM needs NVIDIA's driver and container toolkit." if name == "gpus" else ""),
+            )
+
+
 def fingerprint(host_key: str) -> str:
     """``SHA256:...`` of a public key, as ``ssh-keygen -l`` prints it."""
     import base64

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from edgeloop.errors import EdgeloopError
 from edgeloop.ssh import problems
-from edgeloop.training import commands
+from edgeloop.training import commands, troubles
 from edgeloop.training.job import FOLDER, LABEL_PIPELINE, LABEL_TRAINING, Found, Job, Stop
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from edgeloop.training.remote import TrainingVm
 
+ALONE = "alone"
+"""Stands for the pipeline on the labels of a job that has none."""
 DAY_SECONDS = 86_400.0
 KEEP_SECONDS = 7 * DAY_SECONDS
 UNSTARTED_SECONDS = 600.0
@@ -175,7 +177,7 @@ def look(vm: TrainingVm, pipeline: str) -> Survey:
     """What the VM holds of a pipeline; raises ``UnreachableError`` when it, or Docker there, does not answer."""
     done = vm.shell.run(survey(), timeout=SURVEY_SECONDS)
     if done.exit == commands.ENGINE_DOWN:
-        raise vm.engine_down(done.err)
+        raise troubles.engine_down(vm.shell.endpoint, done.err)
     try:
         return parse_survey(done.text, pipeline)
     except (ValueError, KeyError, IndexError) as error:

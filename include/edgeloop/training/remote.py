@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from edgeloop.errors import (
-    ConfigurationError,
     ConflictError,
     IntegrityError,
     TrainingFailedError,
     TrainingInterruptedError,
-    UnreachableError,
 )
 from edgeloop.ssh import problems
-from edgeloop.training import commands, guard
+from edgeloop.training import commands, guard, troubles
 from edgeloop.training.job import (
-    FOLDER,
+    MIB,
     Action,
     Found,
     Stop,
@@ -40,23 +38,20 @@ LOOK_SECONDS = 30.0
 SUBMIT_SECONDS = 60.0
 MOVE_SECONDS = 600.0
 POLL_SECONDS = 0.5
-SCARCE = {
-    "could not select device driver": "GPUs (training.gpus)",
-    "Range of CPUs is": "processors (training.cpus)",
-    "Minimum memory limit": "memory (training.memory_mb)",
-}
-"""What Docker says when a VM lacks something, and what that is."""
 CLOCK_SKEW_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compute:
-    """What a VM can do: its Docker version, the image's id, free disk in KiB, its clock's skew in seconds."""
+    """What a VM can do: its Docker version, the image's id, free disk in KiB, its clock's skew in seconds, its size."""
 
     docker: str
     image: str
     free_kib: int
     skew: float
+    cpus: float = 0.0
+    memory_mb: int = 0
+    gpus: int = 0
 
 
 class TrainingVm:
@@ -71,7 +66,7 @@ class TrainingVm:
         done = self.shell.run(commands.compute(image), timeout=LOOK_SECONDS)
         lines = dict(line.partition("=")[::2] for line in done.text.splitlines())
         if not lines.get("docker"):
-            raise self.engine_down(done.err)
+            raise troubles.engine_down(self.shell.endpoint, done.err)
         if not lines.get("free_kib", "").isdigit():
             raise problems.command_failed(self.shell.endpoint, commands.compute(image), done.exit, done.err)
         found = Compute(
@@ -79,9 +74,12 @@ class TrainingVm:
             image=lines.get("image", ""),
             free_kib=int(lines["free_kib"]),
             skew=float(lines["clock"]) - before,
+            cpus=float(lines.get("cpus") or 0),
+            memory_mb=int(lines.get("memory") or 0) // MIB,
+            gpus=int(lines.get("gpus") or 0),
         )
         if not found.image:
-            raise self._no_image(image)
+            raise troubles.no_image(self.shell.endpoint, image)
         return found
 
     def image_id(self, image: str) -> str:
@@ -92,7 +90,7 @@ class TrainingVm:
         """What is there under the job's name."""
         done = self.shell.run(commands.look(job), timeout=LOOK_SECONDS)
         if done.exit == commands.ENGINE_DOWN:
-            raise self.engine_down(done.err)
+            raise troubles.engine_down(self.shell.endpoint, done.err)
         lines = done.text.splitlines()
         if done.exit != 0 or len(lines) < 2:  # noqa: PLR2004 - state and staged
             raise problems.command_failed(self.shell.endpoint, commands.look(job), done.exit, done.err)
@@ -117,11 +115,11 @@ class TrainingVm:
         if commands.IN_USE in done.err:
             return False
         if "No such image" in done.err or "Unable to find image" in done.err:
-            raise self._no_image(job.image)
+            raise troubles.no_image(self.shell.endpoint, job.image)
         if done.exit == commands.NO_SPACE:
-            raise self._no_space(done.err)
-        if scarce := next((one for one in SCARCE if one in done.err), ""):
-            raise self._lacking(SCARCE[scarce], done.err)
+            raise troubles.no_space(self.shell.endpoint, done.err)
+        if scarce := next((one for one in troubles.SCARCE if one in done.err), ""):
+            raise troubles.lacking(self.shell.endpoint, troubles.SCARCE[scarce], done.err)
         raise problems.command_failed(self.shell.endpoint, "(submit)", done.exit, done.err)
 
     def start(self, job: Job) -> None:
@@ -185,7 +183,7 @@ class TrainingVm:
             f"The training's last lines:\n{said}Container {job.name} on {self.shell.endpoint.host}: "
             f"{describe_end(found, job.memory_mb)}.",
             left=f"its log, outputs and checkpoint in ~/{job.folder} on the VM",
-            next=_remedy(found, job),
+            next=troubles.remedy(found, job),
         )
 
     def listing(self, job: Job) -> bytes:
@@ -221,44 +219,6 @@ class TrainingVm:
         """Remove the job's container, data and code, and keep what it wrote."""
         self.shell.check(commands.release(job), timeout=MOVE_SECONDS)
 
-    def engine_down(self, said: str) -> UnreachableError:
-        """The error for a VM whose Docker does not answer."""
-        endpoint = self.shell.endpoint
-        return UnreachableError(
-            f"Docker on {endpoint.host} (connection {endpoint.connection!r}) does not answer: {said.strip()[-300:]}",
-            left="whatever runs there",
-            next=f"Look at `ssh -p {endpoint.port} {endpoint.user}@{endpoint.host} docker version` and at the engine's "
-            "service there, then clear the task.",
-        )
-
-    def _no_space(self, said: str) -> ConflictError:
-        endpoint = self.shell.endpoint
-        return ConflictError(
-            f"The disk of {endpoint.host} (connection {endpoint.connection!r}) is too full: {said.strip()[-300:]}.",
-            left="its data, staged; nothing was started",
-            next=f"Log in, remove what is not needed (`du -sh ~/{FOLDER}/* ~`, `docker system df`), or lower "
-            "training.disk_mb, then clear the task.",
-        )
-
-    def _lacking(self, what: str, said: str) -> ConfigurationError:
-        endpoint = self.shell.endpoint
-        return ConfigurationError(
-            f"{endpoint.host} (connection {endpoint.connection!r}) cannot give the training its {what}: "
-            f"{said.strip().splitlines()[0]}",
-            left="nothing was started",
-            next=f"Ask for less in pipeline.yaml (section training), or give the VM what it lacks; "
-            f"`ssh -p {endpoint.port} {endpoint.user}@{endpoint.host} docker info` shows what it has.",
-        )
-
-    def _no_image(self, image: str) -> ConfigurationError:
-        endpoint = self.shell.endpoint
-        return ConfigurationError(
-            f"Image {image!r} is not on {endpoint.host} (connection {endpoint.connection!r}).",
-            left="nothing was started; images are never pulled for a training",
-            next=f"Build include/images/trainer and load it there: `docker save {image} | ssh -p {endpoint.port} "
-            f"{endpoint.user}@{endpoint.host} docker load`.",
-        )
-
 
 class _Counter:
     """A sink that counts, digests, and takes no more than was announced."""
@@ -279,21 +239,3 @@ def _leaving(found: Found) -> bool:
     """Whether a cancelled attempt has ended and its container is about to be removed by its watch."""
     last = found.last
     return found.status in {"exited", "dead"} and last.stop is Stop.CANCELLED and last.stopped
-
-
-def _remedy(found: Found, job: Job) -> str:
-    if found.starved:
-        return (
-            f"Raise training.memory_mb above {job.memory_mb} in pipeline.yaml, or let train.py read less at once; "
-            "then start the run anew."
-        )
-    if found.last.stop is Stop.DEADLINE:
-        return "Raise training.timeout_minutes in pipeline.yaml, or let train.py do less, then clear the run."
-    if found.last.stop is Stop.DISK:
-        return "Raise training.disk_mb, make room on the VM, or let train.py keep fewer checkpoints, then clear it."
-    if interrupted(found):
-        return "The next try goes on from the checkpoint; clearing the task asks for one."
-    return (
-        "Correct train.py or its parameters if the lines above name them: that is another training. Clearing the task "
-        "makes another attempt of this one, from its checkpoint."
-    )

@@ -69,6 +69,7 @@ with _dag("lab_deferred"):
         poke_interval=0.5,
         deferrable=True,
         pool="vm_edgeloop_vm",
+        pool_slots=100,
     )
 
 

@@ -1,0 +1,69 @@
+"""Reap: finish on the training VM what a crash left there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowSkipException
+
+from edgeloop.errors import UnreachableError
+from edgeloop.training import compute, reaper
+from edgeloop_airflow import hooks
+from edgeloop_airflow.discreet import discreet
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.sdk import Context
+
+
+class ReapOperator(BaseOperator):
+    """Sees to it that a pipeline's trainings on the VM end as they should, and removes what nobody comes for.
+
+    Args:
+        pipeline: The pipeline's name; only jobs with its label are touched.
+        force: A reason to remove at once what is kept for a retry; jobs that run are never removed.
+        connection: The VM's connection, for jobs without a pipeline.yaml: those of ``TrainOnVMOperator(script=...)``.
+        keep_days: How long what ended is kept for a retry; by default what pipeline.yaml says, else 7.
+
+    Returns how many things were done. Skipped while the VM does not answer: the train task is who says so.
+    """
+
+    template_fields: Sequence[str] = ("force", "connection")
+
+    def __init__(
+        self, *, pipeline: str = "", force: str = "", connection: str = "", keep_days: float = 0.0, **kwargs: Any
+    ) -> None:
+        if bool(pipeline) == bool(connection):
+            raise ValueError("ReapOperator takes either a pipeline's name or a connection")
+        super().__init__(**kwargs)
+        self.pipeline = pipeline
+        self.force = force
+        self.connection = connection
+        self.keep_days = keep_days
+
+    @discreet
+    def execute(self, context: Context) -> int:
+        """Do it; a job that could not be dealt with keeps no other from it, and fails the task at the end."""
+        del context
+        connection, keep = self._terms()
+        try:
+            with compute.connected(hooks.ssh_endpoint(connection)) as vm:
+                report = reaper.reap(
+                    vm, self.pipeline or reaper.ALONE, keep=0.0 if self.force else keep, say=self.log.info
+                )
+        except UnreachableError as error:
+            raise AirflowSkipException(f"Nothing could be looked at: {error.what}") from error
+        if report.failed:
+            raise report.failed[0]
+        self.log.info("%d done, %d left", len(report.done), len(report.left))
+        return len(report.done)
+
+    def _terms(self) -> tuple[str, float]:
+        if self.connection:
+            return self.connection, self.keep_days * reaper.DAY_SECONDS or reaper.KEEP_SECONDS
+        training = hooks.desk(self.pipeline).snapshot.spec.training
+        if training.backend != "vm":
+            raise AirflowSkipException(f"{self.pipeline} does not train on a VM of ours: {training.backend}")
+        return training.connection, (self.keep_days or training.keep_days) * reaper.DAY_SECONDS
