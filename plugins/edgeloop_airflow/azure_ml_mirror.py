@@ -125,7 +125,7 @@ class MirrorTrainingOperator(BaseOperator):
         run: The run's id.
         finished: Id of the finished training; "" where it failed.
         training: Without a pipeline: what identifies the training; the same again is the same run.
-        connection: Of type ``azure``.
+        azure: Connection of type ``azure``.
         subscription: Of the workspace; "" is ``extra.subscriptionId`` of the connection.
         resource_group, workspace: Where it is.
         experiment: Where the run is filed.
@@ -149,7 +149,7 @@ class MirrorTrainingOperator(BaseOperator):
         run: str = RUN,
         finished: str = FINISHED,
         training: str = "",
-        connection: str = "azure_default",
+        azure: str = "azure_default",
         subscription: str = "",
         resource_group: str = "",
         workspace: str = "",
@@ -169,7 +169,7 @@ class MirrorTrainingOperator(BaseOperator):
         self.pipeline = pipeline
         self.key, self.force, self.run, self.finished = key, force, run, finished
         self.training, self.experiment, self.state, self.seconds = training, experiment, state, seconds
-        self.connection, self.subscription = connection, subscription
+        self.azure, self.subscription = azure, subscription
         self.resource_group, self.workspace = resource_group, workspace
         self.metrics, self.parameters, self.tags = dict(metrics or {}), dict(parameters or {}), dict(tags or {})
 
@@ -191,7 +191,7 @@ class MirrorTrainingOperator(BaseOperator):
         return tell_workspace(desk, section, wanted, State.FAILED, self.log)
 
     def _alone(self) -> str:
-        place = plain_workspace(self.connection, self.subscription, self.resource_group, self.workspace)
+        place = plain_workspace(self.azure, self.subscription, self.resource_group, self.workspace)
         record = RunRecord(
             training=self.training,
             experiment=self.experiment,

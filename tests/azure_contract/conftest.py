@@ -25,7 +25,10 @@ from tests.edgeloop_airflow.conftest import floor  # noqa: F401 - a fixture of t
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.edgeloop_airflow.conftest import Floor
+
     from edgeloop.azure_ml.workspace import WorkspaceEndpoint
+    from edgeloop_airflow.hooks import Desk
 
 SUBSCRIPTION = "11111111-1111-1111-1111-111111111111"
 TENANT = "22222222-2222-2222-2222-222222222222"
@@ -211,3 +214,22 @@ def mlflow(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> Mlflow:
     fake = Mlflow()
     fake.install(monkeypatch)
     return fake
+
+
+@pytest.fixture
+def bench(floor: Floor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:  # noqa: F811 - it is that fixture
+    """The tiny pipeline with a workspace, a VM's connection and a dataset; the desk that its tasks work with."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+    from tests.azure_contract.bench import SECTION
+
+    key = ed25519.Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    (tmp_path / "key").write_bytes(key)
+    extra = {"key_file": str(tmp_path / "key"), "host_key": "ssh-ed25519 AAAA"}
+    vm = {"conn_type": "edgeloop_ssh", "host": "10.0.0.7", "port": 2222, "login": "trainer", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_EDGELOOP_VM", json.dumps(vm))
+    path = floor.home / "pipeline.yaml"
+    path.write_text(path.read_text() + SECTION)
+    return floor.desk()

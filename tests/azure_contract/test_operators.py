@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
+from tests.azure_contract.bench import KEY, RUN, SECTION, finished, mirror_run, started
 
 from edgeloop.azure_ml.report import begun
-from edgeloop.errors import ConfigurationError, ConflictError, EdgeloopError, ResidencyError, UnreachableError
-from edgeloop.records import Certificate, Dataset, FileRef, TrainingRun, canonical_json, sha256_hex
+from edgeloop.errors import ConfigurationError, ConflictError, EdgeloopError, UnreachableError
 from edgeloop_airflow.azure_ml_compute import (
     AttachToWorkspaceOperator,
     DetachFromWorkspaceOperator,
@@ -20,70 +19,12 @@ from edgeloop_airflow.azure_ml_compute import (
 from edgeloop_airflow.azure_ml_mirror import MirrorStartSensor, MirrorTrainingOperator
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.edgeloop_airflow.conftest import Floor
 
     from edgeloop_airflow.hooks import Desk
 
-SECTION = """
-azure_ml:
-  subscription: 11111111-1111-1111-1111-111111111111
-  resource_group: edge-rg
-  workspace: edge-ws
-"""
 AZURE_ML = "training: {backend: azure_ml}\nresidency_permits: [azure_ml_outputs]\n"
 HERE = {"resource_group": "edge-rg", "workspace": "edge-ws"}
-KEY, RUN = "2014-01@abc", "run-1"
-
-
-@pytest.fixture
-def bench(floor: Floor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """The tiny pipeline with a workspace, a VM's connection and a dataset; the desk that its tasks work with."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ed25519
-
-    key = ed25519.Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-    )
-    (tmp_path / "key").write_bytes(key)
-    extra = {"key_file": str(tmp_path / "key"), "host_key": "ssh-ed25519 AAAA"}
-    vm = {"conn_type": "edgeloop_ssh", "host": "10.0.0.7", "port": 2222, "login": "trainer", "extra": extra}
-    monkeypatch.setenv("AIRFLOW_CONN_EDGELOOP_VM", json.dumps(vm))
-    path = floor.home / "pipeline.yaml"
-    path.write_text(path.read_text() + SECTION)
-    return floor.desk()
-
-
-def started(desk: Desk, **fields: Any) -> TrainingRun:
-    """A training that the task `train` of this run decided on."""
-    file = FileRef(path="data/b1/R1_2014-01.parquet", size=10, sha256="1" * 64)
-    certificate = Certificate(pipeline="tiny_power", batch="b1", suite="s", group="2014-01", files=(file,), rows=3)
-    dataset = Dataset(
-        pipeline="tiny_power",
-        files=(file,),
-        certificates=(desk.store.put(certificate).id,),
-        window_start="2014-01-01T00:10:03Z",
-        window_end="2014-02-01T00:00:00Z",
-        holdout_start="2014-01-20T00:00:00Z",
-    )
-    told = {"code": "c" * 64, "image": "sha256:i", "parameters": '{"depth":3,"note":"words of ours"}', **fields}
-    run = TrainingRun(pipeline="tiny_power", dataset=desk.store.put(dataset).id, **told)
-    desk.store.fix("trainings", sha256_hex(f"{KEY} {RUN}".encode())[:32], canonical_json(run.to_dict()).decode())
-    return run
-
-
-def finished(desk: Desk, metrics: str = '{"accuracy":0.9,"per_site":{"R1":0.8}}') -> TrainingRun:
-    """The same training with its record."""
-    body = started(desk).to_dict() | {"metrics": metrics, "seconds": 60.0}
-    model = {"path": "training/x/model.onnx", "size": 1, "sha256": "2" * 64}
-    return desk.store.put(TrainingRun.from_dict(body | {"outputs": [model]}))
-
-
-def mirror_run(**fields: Any) -> str:
-    """The task after `train`, as Airflow renders it."""
-    values = {"pipeline": "tiny_power", "key": KEY, "run": RUN, "finished": "", **fields}
-    return MirrorTrainingOperator(task_id="mirror_run", **values).execute({})
 
 
 def mirror_start(state: str | None = "running") -> bool:
@@ -163,25 +104,6 @@ def test_where_there_is_nothing_to_tell_the_task_says_so(
     with pytest.raises(AirflowSkipException, match=words):
         mirror_start()
     assert azure.log() == []
-
-
-def test_metrics_that_hold_rows_are_told_to_nobody(azure: Any, mlflow: Any, bench: Desk) -> None:
-    """What may not become a label of an image may not become a figure in the cloud."""
-    run = finished(bench, '{"accuracy":0.9,"worst":[[1.5,2.5,3.5]]}')
-    with pytest.raises(ResidencyError, match="worst is a list"):
-        mirror_run(finished=run.id)
-    assert mlflow.runs == {}
-
-
-def test_all_that_an_on_premises_pipeline_tells_its_workspace(azure: Any, mlflow: Any, bench: Desk) -> None:
-    """Every word that goes to Azure: no file name, no time of a row, no text parameter, no key."""
-    run = finished(bench)
-    assert bench.snapshot.spec.residency == "on_premises"
-    mirror_run(finished=run.id)
-    sent = json.dumps([one["request_body"] for one in azure.log() if one["request_body"]])
-    assert run.id in sent
-    for word in ("R1_2014-01", "parquet", "00:10:03", "words of ours", "PRIVATE KEY", "AccountKey", "sig="):
-        assert word not in sent, word
 
 
 def test_a_name_that_is_taken_hides_neither_data_nor_run(azure: Any, mlflow: Any, bench: Desk) -> None:
