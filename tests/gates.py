@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeloop.ssh.endpoint import Endpoint
 from lab import describe, tools
 from lab.host_commands import inside_command
 from lab.hosts import Machine
@@ -22,7 +21,8 @@ from lab.hosts import Machine
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lab.site import Site
+    from edgeloop.ssh.endpoint import Endpoint
+    from lab.site import Host, Site
 
 PASSWORD = "Zb7-vR2q_kW9.xT4h"
 START_SECONDS = 10.0
@@ -101,7 +101,7 @@ class Gates:
         host = host_key or make_key(folder, "-t", "ed25519")
         logins = list(keys) or [Path(self._endpoint.key_file)]
         (folder / "authorized_keys").write_text("".join(f"{public(one)}\n" for one in logins))
-        (folder / "sshd_config").write_text(_config(self._endpoint, number, host, folder, settings))
+        (folder / "sshd_config").write_text(_config(self._site.vm, number, host, folder, settings))
         gate = Gate(
             endpoint=replace(self._endpoint, port=number, host_key=public(host), key_file=str(logins[0])),
             process=subprocess.Popen(self._command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL),
@@ -128,12 +128,13 @@ class Gates:
             gate.end()
 
 
-def _config(endpoint: Endpoint, port: int, host_key: Path, folder: Path, settings: tuple[str, ...]) -> str:
+def _config(vm: Host, port: int, host_key: Path, folder: Path, settings: tuple[str, ...]) -> str:
     # The first value of a setting counts.
     lines = (
-        f"Port {port}", f"ListenAddress {endpoint.host}", f"HostKey {host_key}", *settings,
+        f"Port {port}", f"ListenAddress {vm.host}", f"HostKey {host_key}", *settings,
         f"AuthorizedKeysFile {folder}/authorized_keys", "PidFile none", "UsePAM no", "UseDNS no", "StrictModes no",
         "PasswordAuthentication no", "KbdInteractiveAuthentication no", "LogLevel VERBOSE",
+        f"SetEnv DOCKER_HOST={vm.docker}",
     )  # fmt: skip
     return "\n".join(lines) + "\n"
 

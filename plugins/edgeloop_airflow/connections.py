@@ -32,14 +32,15 @@ class SshConnection(BaseHook):
         self.conn_id = conn_id
 
     def test_connection(self) -> tuple[bool, str]:
-        """Whether key, host key and address are there and the port answers."""
+        """Whether it answers, is who it should be and lets us in; then Docker, free disk and the clock."""
+        from edgeloop.training.checkup import checkup
         from edgeloop_airflow.hooks import ssh_endpoint
 
         try:
-            endpoint = ssh_endpoint(self.conn_id)
+            found = checkup(ssh_endpoint(self.conn_id))
         except ConfigurationError as error:
             return False, str(error)
-        return _reach(endpoint.host, endpoint.port, self.conn_id)
+        return all(one.good for one in found), " ".join(one.text for one in found)
 
 
 class DockerConnection(BaseHook):

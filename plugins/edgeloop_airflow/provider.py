@@ -7,6 +7,44 @@ from typing import Any
 import edgeloop
 
 _TEXT = {"type": ["string", "null"]}
+_LINES = {"type": ["string", "null"], "format": "multiline"}
+_SECRET = {"type": ["string", "null"], "format": "password"}
+_SWITCH = {"type": ["boolean", "null"]}
+"""Without a default: Airflow masks a value whose name says password, and the form would begin with ***."""
+_SSH_FIELDS = {
+    "host_key": {
+        "label": "Pinned host key",
+        "schema": _TEXT,
+        "description": "Who the machine must prove to be: 'ssh-ed25519 AAAA...' as `ssh-keyscan -t ed25519 <host>` "
+        "prints it, compared with the fingerprint on the machine's console. Without it nothing is connected.",
+    },
+    "key_file": {
+        "label": "Private key file",
+        "schema": _TEXT,
+        "description": "Path of an ed25519, ecdsa or rsa key on every machine where Airflow runs tasks and triggers.",
+    },
+    "private_key": {
+        "label": "Private key",
+        "schema": _LINES,
+        "description": "The key's text instead of a file, where the connection comes from a secrets backend.",
+    },
+    "private_key_passphrase": {
+        "label": "Passphrase of the private key",
+        "schema": _SECRET,
+        "description": "May stand in the field above, too.",
+    },
+    "allow_password": {
+        "label": "Allow password",
+        "schema": _SWITCH,
+        "description": "Log in with the password where there is no private key. A weak one is refused all the same.",
+    },
+    "jump": {
+        "label": "Jump host",
+        "schema": _TEXT,
+        "description": "Id of another connection of this type that the machine is reached through; it is pinned, too.",
+    },
+    "share": {"label": "Local share", "schema": _TEXT, "description": "Edge devices only: its folder on the device."},
+}
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -22,15 +60,16 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": "edgeloop_airflow.connections.SshConnection",
                 "hook-name": "Edgeloop SSH (training VM, edge device)",
                 "ui-field-behaviour": {
-                    "hidden-fields": ["schema", "password", "extra"],
-                    "relabeling": {"login": "User"},
+                    "hidden-fields": ["schema", "extra"],
+                    "relabeling": {
+                        "host": "Machine",
+                        "login": "User",
+                        "password": "Passphrase of the private key (or password)",
+                        "port": "SSH port",
+                    },
                     "placeholders": {"host": "10.0.0.4", "port": "22", "login": "trainer"},
                 },
-                "conn-fields": {
-                    "key_file": {"label": "Private key file", "schema": _TEXT},
-                    "host_key": {"label": "Pinned host key (ssh-ed25519 AAAA...)", "schema": _TEXT},
-                    "share": {"label": "Local share (edge devices only)", "schema": _TEXT},
-                },
+                "conn-fields": _SSH_FIELDS,
             },
             {
                 "connection-type": "edgeloop_docker",

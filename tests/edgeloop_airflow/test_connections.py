@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from edgeloop_airflow.connections import AirflowConnection, DockerConnection, RegistryConnection, SshConnection
+from lab.connections import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-KEYS = {"key_file": "/keys/id", "host_key": "ssh-ed25519 AAAA"}
+    from lab.site import Site
 
 Define = Callable[..., None]
 
@@ -44,18 +46,57 @@ def silent() -> int:
         return int(server.getsockname()[1])
 
 
-def test_a_machine_that_answers(define: Define, listening: int) -> None:
-    """Key, host key and an open port are enough to say yes."""
-    define("vm1", conn_type="edgeloop_ssh", host="127.0.0.1", port=listening, login="trainer", extra=KEYS)
-    assert SshConnection("vm1").test_connection() == (True, f"127.0.0.1:{listening} answers.")
+@pytest.mark.parametrize("name", ["edgeloop_vm", "edgeloop_device_r80711"])
+def test_a_machine_that_is_fit_says_so_part_by_part(name: str, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A VM and a device: address, host key, login, Docker, disk and clock have a sentence each."""
+    variable = f"AIRFLOW_CONN_{name.upper()}"
+    monkeypatch.setenv(variable, environment(site)[variable])
+    good, message = SshConnection(name).test_connection()
+    assert good
+    sentences = ("answers.", "host key is the pinned one (ssh-ed25519 SHA256:", "logs in with its private key.",
+                 "Docker ", "MiB of disk are free.", "Its clock agrees")  # fmt: skip
+    places = [message.index(one) for one in sentences]
+    assert places == sorted(places)
 
 
-def test_a_machine_that_does_not_answer(define: Define, silent: int) -> None:
+def test_what_is_wrong_with_a_machine_is_said(
+    site: Site, define: Define, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Another host key, another user, a full disk, a clock that is off: each names its remedy, the rest is told too."""
+    vm = site.vm
+    keys = {"key_file": str(vm.key_file), "host_key": vm.host_key}
+
+    def said(**change: Any) -> str:
+        extra = keys | {name: change.pop(name) for name in list(change) if name in keys}
+        define("vm1", **({"conn_type": "edgeloop_ssh", "host": vm.host, "login": vm.user, "extra": extra} | change))
+        good, message = SshConnection("vm1").test_connection()
+        assert not good
+        return message
+
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
+    assert "shows another host key than connection 'vm1' pins" in said(host_key=(tmp_path / "key.pub").read_text())
+    assert "authorized_keys" in said(key_file=str(tmp_path / "key"))
+    assert "refused the key of 'nobody'" in said(login="nobody")
+    monkeypatch.setattr("edgeloop.training.checkup.MINIMUM_FREE_KIB", 10**12)
+    monkeypatch.setattr("edgeloop.training.checkup.CLOCK_SECONDS", -1.0)
+    text = said()
+    assert "Docker 2" in text
+    assert "are the least: remove what is not needed." in text
+    assert "let it follow a time server." in text
+    monkeypatch.setattr("edgeloop.training.checkup.COMMAND", "DOCKER_HOST=unix:///nowhere docker version >&2")
+    text = said()
+    assert f"add {vm.user} to the group docker" in text
+    assert "unix:///nowhere" in text
+
+
+def test_a_machine_that_does_not_answer(define: Define, silent: int, tmp_path: Path) -> None:
     """The message names the connection, host and port, and what to check."""
-    define("vm1", conn_type="edgeloop_ssh", host="127.0.0.1", port=silent, login="trainer", extra=KEYS)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
+    extra = {"key_file": str(tmp_path / "key"), "host_key": (tmp_path / "key.pub").read_text()}
+    define("vm1", conn_type="edgeloop_ssh", host="127.0.0.1", port=silent, login="trainer", extra=extra)
     ok, message = SshConnection("vm1").test_connection()
     assert not ok
-    assert all(part in message for part in ("vm1", f"127.0.0.1:{silent}", "firewall"))
+    assert all(part in message for part in ("vm1", f"127.0.0.1:{silent}", "Check power and network"))
 
 
 def test_a_machine_without_a_pinned_host_key_is_refused(define: Define, listening: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 PIPELINES = Path(__file__).resolve().parents[2] / "include" / "pipelines"
 SECRET = "c2VjcmV0LWtleQ=="
 ACCOUNT = f"DefaultEndpointsProtocol=http;AccountName=hub;AccountKey={SECRET};BlobEndpoint=http://127.0.0.1:9/hub;"
+STRONG = "Zb7-vR2q_kW9.xT4h"
 
 
 @pytest.fixture
@@ -86,6 +88,82 @@ def test_no_secret_shows_in_the_text_of_an_endpoint() -> None:
     for endpoint in (hooks.blob_account("blob1"), hooks.registry_endpoint("reg1")):
         assert SECRET not in repr(endpoint)
         assert SECRET not in str(endpoint)
+
+
+def test_a_login_is_read_with_all_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Key by text, its passphrase from either place, jump hosts by id; none of the secrets shows."""
+    pin = {"host_key": "ssh-ed25519 AAAA"}
+    keyed = pin | {"private_key": SECRET, "jump": "gate"}
+    _set(monkeypatch, "vm1", {"conn_type": "edgeloop_ssh", "host": "h", "login": "t", "password": "p1", "extra": keyed})
+    more = pin | {"key_file": "/k", "private_key_passphrase": "p2"}
+    _set(monkeypatch, "gate", {"conn_type": "edgeloop_ssh", "host": "g", "login": "u", "port": 2222, "extra": more})
+    vm = hooks.ssh_endpoint("vm1")
+    assert (vm.private_key, vm.passphrase, vm.password, vm.by_password) == (SECRET, "p1", "", False)
+    assert vm.jump is not None
+    assert (vm.jump.connection, vm.jump.port, vm.jump.passphrase) == ("gate", 2222, "p2")
+    assert vm.way == "h:22 through connection 'gate'"
+    assert vm.login == "ssh -J u@g:2222 -p 22 t@h"
+    assert not any(secret in repr(vm) for secret in (SECRET, "p1", "p2"))
+    assert asyncio.run(hooks.ssh_endpoint_async("vm1")) == vm
+
+
+@pytest.mark.parametrize(
+    ("jump", "said"),
+    [
+        ("vm1", "leads back to 'vm1': vm1 > vm1"),
+        ("gate", "leads back to 'vm1': vm1 > gate > vm1"),
+        ("nothing", "names 'nothing', which is no connection"),
+        ("other", "names 'other', which is of type 'ssh' and may not be pinned"),
+    ],
+)
+def test_a_jump_host_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, jump: str, said: str) -> None:
+    """Loops of any length, unknown ids and connections without a pin; by tasks and triggers alike."""
+    keys = {"host_key": "ssh-ed25519 AAAA", "key_file": "/k"}
+    one = {"conn_type": "edgeloop_ssh", "host": "h", "login": "t"}
+    _set(monkeypatch, "vm1", one | {"extra": keys | {"jump": jump}})
+    _set(monkeypatch, "gate", one | {"extra": keys | {"jump": "vm1"}})
+    _set(monkeypatch, "other", one | {"conn_type": "ssh", "extra": keys})
+    for read in (hooks.ssh_endpoint, lambda name: asyncio.run(hooks.ssh_endpoint_async(name))):
+        with pytest.raises(ConfigurationError, match=re.escape(said)) as caught:
+            read("vm1")
+        assert "extra.jump" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"extra": {"host_key": "k"}}, "has no private key"),
+        ({"password": STRONG, "extra": {"host_key": "k"}}, "passwords are refused"),
+        ({"password": STRONG, "extra": {"host_key": "k", "allow_password": "***"}}, "passwords are refused"),
+        ({"password": "short", "extra": {"host_key": "k", "allow_password": True}}, "can be guessed: it has 5 char"),
+        ({"extra": {"host_key": "k", "key_file": "/k", "private_key": "x"}}, "both extra.key_file and"),
+        ({"port": 70000, "extra": {"host_key": "k", "key_file": "/k"}}, "names port 70000"),
+        ({"extra": {"key_file": "/k"}}, "pins no host key"),
+    ],
+)
+def test_a_login_that_is_not_safe_is_refused(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], said: str
+) -> None:
+    """Before anything is connected, by connection and field, without quoting what is secret."""
+    _set(monkeypatch, "vm1", {"conn_type": "edgeloop_ssh", "host": "h", "login": "t"} | fields)
+    with pytest.raises(ConfigurationError, match=re.escape(said)) as caught:
+        hooks.ssh_endpoint("vm1")
+    text = str(caught.value)
+    assert "'vm1'" in text
+    assert "Next:" in text
+    assert fields.get("password", "no such word") not in text
+
+
+def test_a_strong_password_is_taken_where_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In JSON and as the text that other places write."""
+    for allow in (True, "true", "Yes", 1):
+        extra = {"host_key": "k", "allow_password": allow}
+        _set(
+            monkeypatch,
+            "vm1",
+            {"conn_type": "edgeloop_ssh", "host": "h", "login": "t", "password": STRONG, "extra": extra},
+        )
+        assert hooks.ssh_endpoint("vm1").by_password
 
 
 @pytest.mark.usefixtures("pipelines_folder")

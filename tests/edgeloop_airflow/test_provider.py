@@ -57,3 +57,28 @@ def test_metadata_and_hook_agree(described: dict[str, Any]) -> None:
     assert hook.conn_type == described["connection-type"]
     assert hook.hook_name == described["hook-name"]
     assert hook(**{hook.conn_name_attr: "some_id"}).conn_id == "some_id"
+
+
+def test_the_form_of_a_machine_asks_for_what_it_needs() -> None:
+    """What the UI is given: relabelled fields, every option of the login with a word of help, no secret in the open."""
+    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+
+    (form,) = [one for one in HookMetaService.hook_meta_data() if one.connection_type == "edgeloop_ssh"]
+    assert form.standard_fields is not None
+    fields = form.standard_fields.model_dump()
+    assert {name: one["title"] for name, one in fields.items() if one and one["title"]} == {
+        "host": "Machine",
+        "login": "User",
+        "password": "Passphrase of the private key (or password)",
+        "port": "SSH port",
+    }
+    extra = form.extra_fields or {}
+    assert list(extra) == [
+        "host_key", "key_file", "private_key", "private_key_passphrase", "allow_password", "jump", "share",
+    ]  # fmt: skip
+    assert all(one["description"] for one in extra.values())
+    formats = {name: one["schema"].get("format") for name, one in extra.items()}
+    # A text field would take the line ends out of a key that is pasted into it.
+    assert (formats["private_key"], formats["private_key_passphrase"]) == ("multiline", "password")
+    assert {one["value"] for one in extra.values()} == {None}
+    assert extra["allow_password"]["schema"]["type"] == ["boolean", "null"]
