@@ -222,7 +222,7 @@ def _taker(buffer: bytearray) -> Callable[[bytes], object]:
 class Bulk:
     """Large streams over OpenSSH's client where it can be used, else over the connection that is there.
 
-    An ssh that cannot connect (another cipher list, a policy of the worker's) is told once, and paramiko goes on.
+    An ssh that never got through (a cipher list, a policy of the worker's) is given up, and paramiko goes on.
     """
 
     def __init__(self, shell: Carrier) -> None:
@@ -237,22 +237,41 @@ class Bulk:
         return "OpenSSH's client" if self._fast else f"paramiko ({self.reason})"
 
     def run(
-        self, command: str, *, stdin: bytes | Iterator[bytes] | None = None, timeout: float, sink: Sink | None = None
+        self,
+        command: str,
+        *,
+        stdin: Callable[[], Iterator[bytes]] | None = None,
+        timeout: float,
+        sink: Sink | None = None,
     ) -> Completed:
-        """As :meth:`edgeloop.ssh.shell.Shell.run`."""
-        if self._fast is not None and not self._proven:
+        """As :meth:`edgeloop.ssh.shell.Shell.run`; ``stdin`` makes the stream, a second time for a second client."""
+        if self._fast is not None:
+            heard = _Heard(sink)
             try:
-                self._fast.run("true", timeout=CONNECT_SECONDS + IDLE_SECONDS)
-                self._proven = True
+                done = self._fast.run(command, stdin=stdin and stdin(), timeout=timeout, sink=heard if sink else None)
             except UnreachableError as error:
-                self.reason, self._fast = f"OpenSSH's client cannot: {error.what}", None
-        return (self._fast or self._shell).run(command, stdin=stdin, timeout=timeout, sink=sink)
+                if self._proven or heard.anything:
+                    raise
+                self.reason, self._fast = f"OpenSSH's client did not get through: {error.what}", None
+            else:
+                self._proven = True
+                return done
+        return self._shell.run(command, stdin=stdin and stdin(), timeout=timeout, sink=sink)
 
-    def check(
-        self, command: str, *, stdin: bytes | Iterator[bytes] | None = None, timeout: float, sink: Sink | None = None
-    ) -> Completed:
-        """As :meth:`edgeloop.ssh.shell.Shell.check`."""
-        done = self.run(command, stdin=stdin, timeout=timeout, sink=sink)
+    def check(self, command: str, *, timeout: float, sink: Sink | None = None) -> Completed:
+        """As :meth:`edgeloop.ssh.shell.Shell.check`, for what only answers."""
+        done = self.run(command, timeout=timeout, sink=sink)
         if done.exit != 0:
             raise problems.command_failed(self.endpoint, command, done.exit, done.err.strip() or done.text)
         return done
+
+
+class _Heard:
+    """A sink that knows whether anything came."""
+
+    def __init__(self, sink: Sink | None) -> None:
+        self._sink, self.anything = sink, False
+
+    def write(self, data: bytes) -> int:
+        self.anything = True
+        return self._sink.write(data) if self._sink is not None else len(data)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 256 * 1024
 WINDOW_BYTES = 16 * 1024 * 1024
+PACKET_BYTES = 128 * 1024
+"""The most of one packet that comes: each costs Python the same, whatever its size. sshd packs 256 KiB at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +133,9 @@ class Shell:
             raise problems.lost(self.endpoint, error) from error
 
     def _open(self) -> Channel:
-        return self._transport().open_session(window_size=WINDOW_BYTES, timeout=CONNECT_SECONDS)
+        return self._transport().open_session(
+            window_size=WINDOW_BYTES, max_packet_size=PACKET_BYTES, timeout=CONNECT_SECONDS
+        )
 
     def _transport(self) -> Transport:
         if self._last is None or not self._last.is_active():

@@ -131,7 +131,7 @@ def _bring(yard: Yard, found: Survey, lacking: Sequence[Member]) -> None:
             yard.say(f"The VM does not fetch from the storage account itself: {verdict.why}")
     if rest:
         Worker(yard).bring(rest)
-        yard.say(f"{len(rest)} files went through the worker, over {getattr(yard.bulk, 'name', 'SSH')}")
+        yard.say(f"{len(rest)} files went through the worker, over {yard.bulk.name}")
 
 
 def _assemble(yard: Yard) -> bool:

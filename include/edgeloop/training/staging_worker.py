@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edgeloop.errors import UnreachableError
@@ -64,9 +65,8 @@ class Worker:
 
     def _small(self, group: tuple[Member, ...]) -> None:
         yard, answer = self._yard, Answer()
-        stream = tar_stream(group, sent=yard.meter.add)
         text, seconds = stage_commands.take_small(yard.job), whole_seconds(sum(one.size for one in group))
-        done = yard.bulk.run(text, stdin=stream, sink=answer, timeout=seconds)
+        done = yard.bulk.run(text, stdin=partial(tar_stream, group, sent=yard.meter.add), sink=answer, timeout=seconds)
         for one in group:
             if answer.digests.get(one.sha256) == "bad" and not done.exit:
                 raise spoiled(yard, one.path)
@@ -83,7 +83,9 @@ class Worker:
 
     def _attempt(self, one: Member, answer: Answer) -> Completed:
         text = stage_commands.take_large(self._yard.job, one.sha256, one.size)
-        return self._yard.bulk.run(text, stdin=self._bytes(one, answer), sink=answer, timeout=whole_seconds(one.size))
+        return self._yard.bulk.run(
+            text, stdin=partial(self._bytes, one, answer), sink=answer, timeout=whole_seconds(one.size)
+        )
 
     def _bytes(self, one: Member, answer: Answer) -> Iterator[bytes]:
         """The file from where the receiver wants it; nothing if it has it or another brings it."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from edgeloop.errors import EdgeloopError
     from edgeloop.ssh.endpoint import Endpoint
-    from edgeloop.ssh.openssh import Carrier
+    from edgeloop.ssh.openssh import Bulk, Carrier
     from edgeloop.ssh.shell import Completed
     from edgeloop.training.bundle import Cargo, Member
     from edgeloop.training.job import Job
@@ -44,7 +44,7 @@ class Yard:
     """One staging: the VM (``shell`` for short commands, ``bulk`` for large streams), the job, what it is sent."""
 
     shell: Carrier
-    bulk: Carrier
+    bulk: Bulk
     job: Job
     cargo: Cargo
     meter: Meter
