@@ -58,7 +58,8 @@ class Claims:
 
     def __init__(self, store: Store) -> None:
         self.journal = Journal(store)
-        self._claimed: dict[str, Seen] = {}
+        self._held: dict[int, Seen] = {}
+        """What was found claimed at the last look, by identity; kept, or another object could take one's place."""
 
     def unclaimed(self, files: Iterable[Seen]) -> tuple[Seen, ...]:
         """Those of ``files`` that no batch holds in this state.
@@ -66,12 +67,17 @@ class Claims:
         Silent while nothing is new; what was claimed meanwhile is asked only when something seems to be due.
         """
         files = tuple(files)
-        due = self._due(files)
+        # A watch gives the same object for as long as a file stays as it is, and looking into 100,000 of them takes a
+        # third of the time that listing them does.
+        held = dict(zip(map(id, files), files, strict=True))
+        fresh = held.keys() - self._held.keys()
+        due = self._due(one for at, one in held.items() if at in fresh) if fresh else ()
         if due:
             self.journal.read()
             due = self._due(due)
-        gone = set(map(id, due))
-        self._claimed = {one.path: one for one in files if id(one) not in gone}
+        for one in due:
+            del held[id(one)]
+        self._held = held
         return due
 
     def claimed(self, seen: Seen) -> bool:
@@ -79,8 +85,8 @@ class Claims:
         return mark(seen) in self.journal.state.marks
 
     def _due(self, files: Iterable[Seen]) -> tuple[Seen, ...]:
-        marks, known = self.journal.state.marks, self._claimed
-        return tuple(one for one in files if known.get(one.path) != one and mark(one) not in marks)
+        marks = self.journal.state.marks
+        return tuple(one for one in files if mark(one) not in marks)
 
 
 class Claim:

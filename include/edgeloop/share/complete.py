@@ -6,13 +6,17 @@ that stay the same. Each judge is asked once for each listing and keeps what it 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from edgeloop.share.grouping import group_of
 from edgeloop.share.settle import Rule, Settling
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from edgeloop.pipeline import Source
     from edgeloop.share.scan import Seen
     from edgeloop.share.source import Broken, Listing
@@ -61,6 +65,10 @@ class Judge(Protocol):
         ...
 
 
+FEW = 5000
+BY_PATH = itemgetter(0)
+
+
 class Settled:
     """Complete is what did not change over some looks and lay quiet for a while."""
 
@@ -72,14 +80,25 @@ class Settled:
         self.settling.observe(found.files, now_ns, self.rule)
         young = self.settling.young
         if not young:
-            return Verdict(found.files)
-        return Verdict(
-            tuple(
-                [one for one in found.files if one.path not in young]
-            ),  # a list first: a generator takes twice as long
-            tuple([one for one in found.files if one.path in young]),
-            pause=self.settling.next_look(self.rule, now_ns),
+            return Verdict(self.settling.files)
+        ready, waiting = _parted(self.settling.files, young)
+        return Verdict(ready, waiting, pause=self.settling.next_look(self.rule, now_ns))
+
+
+def _parted(files: tuple[Seen, ...], young: Collection[str]) -> tuple[tuple[Seen, ...], tuple[Seen, ...]]:
+    """The files, without those in ``young`` and these alone; sorted by path, so that few are looked up and cut out."""
+    if len(young) > FEW:
+        return (
+            tuple([one for one in files if one.path not in young]),  # a list first: a generator takes twice as long
+            tuple([one for one in files if one.path in young]),
         )
+    places = [bisect_left(files, path, key=BY_PATH) for path in sorted(young)]
+    ready: list[Seen] = []
+    start = 0
+    for at in places:
+        ready += files[start:at]
+        start = at + 1
+    return (*ready, *files[start:]), tuple([files[at] for at in places])
 
 
 class Renamed:

@@ -29,6 +29,8 @@ SCAN_SECONDS = 60.0
 """A hung mount blocks in the kernel; without progress for so many seconds it counts as unreachable."""
 FEW = 2000
 """Up to this many files are walked through here; GNU find is quicker with more."""
+LARGE: set[tuple[Path, str]] = set()
+"""Folders that held more when they were listed last: nobody walks through 2,000 files again to find that out."""
 READ_BYTES = 1024 * 1024
 # Without O_NONBLOCK a named pipe that took a file's place would be waited on for ever.
 OWN_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -69,11 +71,16 @@ class Folder:
         """
         matching, below = Matching(self.pattern, self.exclude, marker), inner(self.below, self.connection, "share")
         find = program() if scope.folders is None else None
-        walk = Walk(matching, FEW if find else math.inf)
-        try:
-            return self._bounded(lambda: walk.over(self.root, below, scope), walk.progress)
-        except TooManyError:
-            return self._found(Find(find or "", matching), below)
+        if find is None or (self.root, below) not in LARGE:
+            walk = Walk(matching, FEW if find else math.inf)
+            try:
+                return self._bounded(lambda: walk.over(self.root, below, scope), walk.progress)
+            except TooManyError:
+                LARGE.add((self.root, below))
+        found = self._found(Find(find or "", matching), below)
+        if len(found.files) <= FEW:
+            LARGE.discard((self.root, below))
+        return found
 
     def scan(self, scope: Scope = EVERYTHING) -> tuple[Seen, ...]:
         """The data of :meth:`listing`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import compress, count
 from operator import ne
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,17 +39,16 @@ class Settling:
 
     def __init__(self) -> None:
         self.young: dict[str, Born] = {}
-        self._found: tuple[Seen, ...] = ()
+        self.files: tuple[Seen, ...] = ()
+        """The last listing; what did not change is the very object of the listing before, which saves comparisons."""
         self._seen: dict[str, Seen] = {}
         self._looks = 0
 
     def observe(self, found: tuple[Seen, ...], now_ns: int, rule: Rule) -> None:
         """One more listing: a changed file starts anew, one that is gone or has settled is no longer young."""
         self._looks += 1
-        if found != self._found:
-            changed = self._changed(found)
-            self.young.update(dict.fromkeys(changed, Born(self._looks, now_ns)))
-            self._found = found
+        changed = self._changed(found)
+        self.young.update(dict.fromkeys(changed, Born(self._looks, now_ns)))
         enough = self._looks - rule.polls + 1
         self.young = {
             path: born
@@ -59,14 +59,20 @@ class Settling:
     def _changed(self, found: tuple[Seen, ...]) -> list[str]:
         """The paths whose state is new; brings what is known of all files up to date."""
         # Mostly the same files in the same order: comparing them pairwise takes a tenth of making a dict of them.
-        if len(found) == len(self._found):
-            places = [at for at, differ in enumerate(map(ne, found, self._found)) if differ]
-            if all(found[at].path == self._found[at].path for at in places):
+        if len(found) == len(self.files):
+            places = list(compress(count(), map(ne, found, self.files)))
+            if all(found[at].path == self.files[at].path for at in places):
+                kept = list(self.files)
+                for at in places:
+                    kept[at] = found[at]
+                self.files = tuple(kept)
                 self._seen.update((found[at].path, found[at]) for at in places)
                 return [found[at].path for at in places]
-        known, self._seen = self._seen, {one.path: one for one in found}
+        known = self._seen
+        self.files = tuple([old if (old := known.get(one.path)) == one else one for one in found])
+        self._seen = {one.path: one for one in self.files}
         self.young = {path: born for path, born in self.young.items() if path in self._seen}
-        return [path for path, one in self._seen.items() if known.get(path) != one]
+        return [one.path for one in self.files if known.get(one.path) is not one]
 
     def next_look(self, rule: Rule, now_ns: int) -> float:
         """Seconds to sleep: a poll, or less when a file will settle before that."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gc
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from edgeloop.share import Folder, find
+from edgeloop.share.walk import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from edgeloop.share.source import Listing
 
 AT = 1_234_567_890_123_456_789
 
@@ -85,3 +88,29 @@ def test_the_collector_is_left_as_it_was(*, on: bool) -> None:
         assert gc.isenabled() is on
     finally:
         (gc.enable if was else gc.disable)()
+
+
+def test_a_folder_known_to_be_large_is_not_walked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Find lists it at once; when few files are left our own walk does again."""
+    monkeypatch.setattr("edgeloop.share.scan.FEW", 3)
+    walked: list[Path] = []
+    real = Walk.over
+
+    def over(self: Walk, root: Path, *where: Any) -> Listing:
+        walked.append(root)
+        return real(self, root, *where)
+
+    monkeypatch.setattr(Walk, "over", over)
+    folder = Folder(connection="share", root=tmp_path)
+
+    def listed(count: int) -> bool:
+        """Whether that many files are listed by a walk of our own."""
+        for path in tmp_path.iterdir():
+            path.unlink()
+        for number in range(count):
+            (tmp_path / f"{number}.csv").touch()
+        walked.clear()
+        assert [one.path for one in folder.scan()] == [f"{number}.csv" for number in range(count)]
+        return bool(walked)
+
+    assert [listed(count) for count in (4, 4, 3, 3, 4, 5)] == [True, False, False, True, True, False]

@@ -115,3 +115,22 @@ def test_what_appears_whole_is_settled_at_once_when_it_is_quiet() -> None:
     assert after((0, [seen(written=-5)]), rule=rule) == ["a.csv"]
     assert after((0, [seen(written=-4)]), rule=rule) == []
     assert after((0, [seen(written=-4)]), (1, [seen(written=-4)]), rule=rule) == ["a.csv"]
+
+
+def test_what_stays_as_it_is_stays_the_same_object() -> None:
+    """However a listing moves it about; what changed is the new one, and is young again."""
+    rule = Rule(polls=1, poll_seconds=1.0, quiet_seconds=0.0)
+    settling = Settling()
+
+    def look(*files: tuple[str, int]) -> tuple[Seen, ...]:
+        settling.observe(tuple(Seen(path, size, at(-100), "") for path, size in files), at(0), rule)
+        assert [(one.path, one.size) for one in settling.files] == list(files)
+        return settling.files
+
+    a, b = look(("a", 1), ("b", 1))
+    assert look(("a", 1), ("b", 2))[0] is a
+    assert look(("a", 1), ("b", 2))[1] is not b
+    first, new, last = look(("a", 1), ("aa", 1), ("b", 2))
+    assert first is a
+    assert look(("aa", 1), ("b", 2)) == (new, last)
+    assert all(one is other for one, other in zip(look(("aa", 1), ("b", 2)), (new, last), strict=True))

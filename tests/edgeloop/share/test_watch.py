@@ -465,3 +465,19 @@ def test_a_share_that_goes_away_is_no_empty_share(tmp_path: Path) -> None:
         one.look()
     (tmp_path / "gone").rename(root)
     assert names(one.look().ready) == ["a.csv"]
+
+
+@pytest.mark.parametrize("few", [0, 5000], ids=["many young files", "few"])
+def test_young_files_are_parted_from_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    """Wherever they stand in the listing: the first, the last, neighbours, all of them, none."""
+    monkeypatch.setattr("edgeloop.share.complete.FEW", few)
+    names = [f"{number}.csv" for number in range(6)]
+    for chosen in ((), (0,), (5,), (2, 3), (0, 4, 5), range(6)):
+        bench = Bench(tmp_path / str(tuple(chosen)), Policy(rule=RULE))
+        young = [names[at] for at in chosen]
+        for name in names:
+            bench.put(name, age=0 if name in young else 100)
+        bench.look()
+        found = bench.look()
+        assert [one.path for one in found.waiting] == young
+        assert [one.path for one in found.ready] == [name for name in names if name not in young]
