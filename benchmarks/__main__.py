@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import arrival, harness, parquet, parse_time, resume, resync, scan, upload, validation
+from benchmarks import arrival, harness, parquet, parse_time, resume, resync, scan, ssh_staging, upload, validation
 
 BENCHES = {
     "parse_time": parse_time.measure,
@@ -19,6 +19,7 @@ BENCHES = {
     "resume": resume.measure,
     "validation": validation.measure,
     "parquet": parquet.measure,
+    "ssh_staging": ssh_staging.measure,
 }
 KEPT = Path("build") / "bench.json"
 
