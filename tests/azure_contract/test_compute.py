@@ -153,6 +153,7 @@ def test_what_an_earlier_try_began_is_waited_for(azure: Any, attach: Any) -> Non
     attach(VM)
     moving = azure.resource("computes/edge-vm")
     moving["properties"]["provisioningState"] = "Updating"
+    moving["properties"]["properties"]["address"] = "10.9.9.9"
     azure.faults({"match": "GET .*/computes/edge-vm$", "status": 200, "times": 3, "body": moving})
     before = len(azure.log("PUT"))
     assert attach(VM) is Step.NOTHING
