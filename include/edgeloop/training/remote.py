@@ -15,6 +15,7 @@ from edgeloop.errors import (
     TrainingInterruptedError,
 )
 from edgeloop.ssh import problems
+from edgeloop.ssh.openssh import Bulk
 from edgeloop.training import commands, guard, troubles
 from edgeloop.training.job import (
     MIB,
@@ -28,6 +29,7 @@ from edgeloop.training.job import (
     parse_state,
 )
 from edgeloop.training.outputs import Choice, choose, parse_listing
+from edgeloop.training.staging_yard import LARGE_BYTES, whole_seconds
 
 if TYPE_CHECKING:
     from edgeloop.ssh.shell import Shell
@@ -202,7 +204,11 @@ class TrainingVm:
     def fetch(self, job: Job, entry: Entry, sink: BinaryIO, *, sha256: str) -> None:
         """Copy one output into ``sink``; raises ``IntegrityError`` when it is not what the VM's manifest says."""
         counter = _Counter(sink, entry.size)
-        self.shell.check(commands.fetch(job, entry.path), timeout=MOVE_SECONDS, sink=counter)
+        text, seconds = commands.fetch(job, entry.path), whole_seconds(entry.size)
+        if entry.size < LARGE_BYTES:
+            self.shell.check(text, timeout=seconds, sink=counter)
+        else:
+            Bulk(self.shell).check(text, timeout=seconds, sink=counter)
         if counter.size != entry.size or counter.sha256.hexdigest() != sha256:
             raise IntegrityError(
                 f"{entry.path} arrived with {counter.size} bytes and sha256 {counter.sha256.hexdigest()}, the VM has "
