@@ -9,11 +9,12 @@ from airflow.sdk import DAG, PartitionedAssetTimetable, TriggerRule
 
 from edgeloop_airflow.assets import Assets
 from edgeloop_airflow.azure_ml_mirror import MirrorStartSensor, MirrorTrainingOperator
+from edgeloop_airflow.azure_ml_training import PrepareComputeOperator, TrainOperator
 from edgeloop_airflow.dagkit import FORCE, each, settings
 from edgeloop_airflow.pools import seat
 from edgeloop_airflow.registry import RegisterModelOperator
 from edgeloop_airflow.tags import Tag
-from edgeloop_airflow.training import AttachComputeOperator, FixDatasetOperator, TrainOnVMOperator
+from edgeloop_airflow.training import FixDatasetOperator
 
 if TYPE_CHECKING:
     from edgeloop.pipeline import Pipeline
@@ -29,7 +30,8 @@ wait the last trains for all. The log of `fix_dataset` says why a run trains, or
 
 ### When it fails
 `train` failed: the last lines of the job's log come first. A cut link fails the task while the job lives on; the next
-try attaches to it. The same data, code, image and parameters are never trained twice. `mirror_start` or `mirror_run`
+try attaches to it. A job that lost its VM or was stopped goes on from its checkpoint; a script's own error, memory and
+the deadline are not retried. The same data, code, image and parameters are never trained twice. `mirror_start` or `mirror_run`
 failed: only Azure Machine Learning was not told; nothing waits for it, and clearing the task tells it.
 
 ### Rerun
@@ -48,10 +50,8 @@ def build(spec: Pipeline) -> DAG:
         **settings(spec, "train", Tag.TRAIN, runbook=RUNBOOK, promote=True),
     ) as dag:
         dataset = FixDatasetOperator(task_id="fix_dataset", pipeline=spec.name, force=FORCE)
-        compute = AttachComputeOperator(task_id="attach_compute", pipeline=spec.name, force=FORCE)
-        train = TrainOnVMOperator(
-            task_id="train", pipeline=spec.name, force=FORCE, execution_timeout=STAGING, **seat(spec)
-        )
+        compute = PrepareComputeOperator(task_id="attach_compute", pipeline=spec.name, force=FORCE)
+        train = TrainOperator(task_id="train", pipeline=spec.name, force=FORCE, execution_timeout=STAGING, **seat(spec))
         register = RegisterModelOperator(task_id="register", pipeline=spec.name, outlets=[assets.model])
         # Nothing waits for the mirror: a dead cloud stops no training.
         told = {"pipeline": spec.name, "force": FORCE, "retries": 1, "execution_timeout": timedelta(minutes=10)}

@@ -12,6 +12,7 @@ from edgeloop import registry
 from edgeloop.records import Certificate, Dataset, ModelVersion, TrainingRun, canonical_json, sha256_hex
 from edgeloop.training import session, trainer_image
 from edgeloop.training.dataset import require_certified
+from edgeloop.training.job import MIB
 from edgeloop.training.leaks import leak_check
 from edgeloop.training.plan import cargo, job_of, plan
 from edgeloop.training.trainer_image import VmImages
@@ -158,7 +159,10 @@ class PipelineOrder:
             vm, job, self.wanted, found=found, blobs=desk.blobs, store=desk.store, say=say, check=check
         )
         collected = ", ".join(f"{one.path} ({one.size} bytes)" for one in stored.outputs)
-        say(f"Collected {collected}; {stored.seconds:.0f} s of training")
+        say(
+            f"Collected {collected}; {stored.seconds:.0f} s of training in attempt {found.attempt}, "
+            f"{found.last.peak // MIB} of {job.memory_mb} MiB at its peak"
+        )
         return stored.id
 
     def token(self) -> str:

@@ -6,18 +6,21 @@ import asyncio
 import dataclasses
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+from tests.edgeloop.training.conftest import eventually
 
 import edgeloop
 from edgeloop import registry
 from edgeloop.errors import ConfigurationError, TrainingFailedError, UnreachableError
 from edgeloop.records import Certificate, Dataset, FileRef, ModelVersion, TrainingRun, sha256_hex
 from edgeloop.ssh.shell import Shell
+from edgeloop.training import commands, session
 from edgeloop.training.job import Job
 from edgeloop.training.remote import TrainingVm
 from edgeloop_airflow import hooks
@@ -45,6 +48,19 @@ TI: Any = SimpleNamespace(
 CONTEXT: Any = {"ti": TI}
 
 
+def parquet(at: str, site: str) -> bytes:
+    """One certified row; the leak check reads it."""
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    columns = {"at": [at], "site": [f"north {site}"], "wind": [7.25], "power": [310.5]}
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
+
+
 @dataclass
 class Stage:
     """The tiny pipeline with certified months, a VM, and a train.py of the test's choice."""
@@ -57,6 +73,10 @@ class Stage:
         """The partition key of the newest month."""
         return f"2014-03@{sha256_hex(b'2014-03')[:16]}"
 
+    def key_of(self, revision: str) -> str:
+        """The partition key of a revision of the newest month."""
+        return f"2014-03@{sha256_hex(f'2014-03{revision}'.encode())[:16]}"
+
     def script(self, text: str) -> None:
         """Let this be the pipeline's train.py."""
         (self.floor.home / "train.py").write_text(text)
@@ -64,7 +84,7 @@ class Stage:
     def certify(self, month: str, revision: str = "") -> Certificate:
         """Store a certified month."""
         desk = self.floor.desk()
-        raw = f"rows of {month}{revision}".encode()
+        raw = parquet(f"{month}-05T00:00:00", f"{month}{revision}")
         path = f"data/{month}{revision}/north_{month}.parquet"
         desk.blobs.put(path, raw)
         return desk.store.put(
@@ -284,6 +304,130 @@ def slow(stage: Stage) -> tuple[TrainOnVMOperator, TaskDeferred]:
     return operator, stage.deferred(operator)
 
 
+GATE = "import os, time\nwhile not os.path.exists('/checkpoint/go'):\n    time.sleep(0.05)\n"
+"""Waits for a word from the test."""
+RESUMES = """
+import os, signal, sys, time
+saved = os.listdir('/checkpoint')
+print('attempt', os.environ['EDGELOOP_ATTEMPT'], 'finds', saved, flush=True)
+if saved:
+    open('/outputs/model.onnx', 'wb').write(b'onnx')
+    open('/outputs/metrics.json', 'w').write('{"accuracy": 0.75}')
+    sys.exit(0)
+def stopped(*_):
+    while not os.path.exists('/checkpoint/go'):
+        time.sleep(0.05)
+    sys.exit(143)
+signal.signal(signal.SIGTERM, stopped)
+while True:
+    time.sleep(0.05)
+"""
+
+
+def on_vm(command: str) -> str:
+    """What a command on the VM says."""
+    with Shell(hooks.ssh_endpoint("edgeloop_vm")) as shell:
+        return shell.run(command, timeout=60).text
+
+
+def resuming(stage: Stage, revision: str) -> TrainOnVMOperator:
+    """A training that ends well at its second attempt, if the first one could save."""
+    stage.script(RESUMES)
+    stage.certify("2014-03", revision)
+    operator = stage.operator(stage.fix(key=stage.key_of(revision)))
+    operator.key = stage.key_of(revision)
+    return operator
+
+
+def test_a_clear_while_the_job_takes_its_grace_waits_and_goes_on_from_the_checkpoint(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next try follows the old attempt to its end in the triggerer, then makes attempt 2, which finishes."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    monkeypatch.setattr(
+        RuntimeTaskInstance, "get_task_states", staticmethod(lambda *_, **__: {"run-1": {"train": None}})
+    )
+    operator = resuming(stage, "w")
+    parked = stage.deferred(operator)
+    job = trigger_of(parked).job
+    eventually(lambda: "attempt 1" in on_vm(f"docker logs {job.name}"), "the job's start")
+    on_vm(commands.cancel(job, reason="cleared"))
+    waiting = stage.deferred(resuming(stage, "w"))
+    assert (waiting.method_name, trigger_of(waiting).number) == ("resume", 1)
+    on_vm(f"touch {job.folder}/checkpoint/go")
+    event = asyncio.run(fired(trigger_of(waiting)))
+    again = resuming(stage, "w")
+    try:
+        done = again.resume(CONTEXT, event=event)
+    except TaskDeferred as second:
+        done = stage.complete(again, second)
+    assert json.loads(stage.floor.desk().store.get(TrainingRun, done).metrics) == {"accuracy": 0.75}
+    assert stage.containers() == []
+
+
+def test_two_identical_runs_are_one_training(stage: Stage) -> None:
+    """The second run attaches to the first one's job; both return the same record, whoever collects."""
+    stage.script(GATE + GOOD)
+    data = stage.fix()
+    one, two = stage.operator(data, run="run-1"), stage.operator(data, run="run-2")
+    first, second = stage.deferred(one), stage.deferred(two)
+    job = trigger_of(first).job
+    assert stage.containers() == [job.name]
+    on_vm(f"touch {job.folder}/checkpoint/go")
+    event = asyncio.run(fired(trigger_of(first)))
+    with ThreadPoolExecutor(2) as pool:
+        done = [
+            each.result()
+            for each in [
+                pool.submit(one.execute_complete, CONTEXT, event, **(first.kwargs or {})),
+                pool.submit(two.execute_complete, CONTEXT, event, **(second.kwargs or {})),
+            ]
+        ]
+    assert done[0] == done[1] == stage.operator(data, run="run-3").execute(CONTEXT)
+    assert len(stage.floor.desk().store.all(TrainingRun)) == 1
+    assert stage.containers() == []
+
+
+def test_a_task_killed_while_it_collects_is_collected_by_the_next(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It dies between two outputs: no record, the container is there, and the next try brings all of it home."""
+    data = stage.fix()
+    fetch, calls = TrainingVm.fetch, []
+
+    def dies(vm: TrainingVm, *args: Any, **kwargs: Any) -> None:
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        fetch(vm, *args, **kwargs)
+
+    monkeypatch.setattr(TrainingVm, "fetch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        stage.finish(stage.operator(data))
+    assert stage.floor.desk().store.all(TrainingRun) == []
+    assert len(stage.containers()) == 1
+    done = stage.operator(data).execute(CONTEXT)
+    assert {one.path.rpartition("/")[2] for one in stage.floor.desk().store.get(TrainingRun, done).outputs} == {
+        "model.onnx", "metrics.json",
+    }  # fmt: skip
+    assert stage.containers() == []
+
+
+def test_the_log_of_a_job_that_nobody_followed_is_told_when_it_is_collected(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A VM out of reach, a triggerer that was down: the try that collects has the lines."""
+    stage.script(f"{GATE}{GOOD}print('the last line', flush=True)\n")
+    data = stage.fix()
+    job = trigger_of(stage.deferred(stage.operator(data))).job
+    on_vm(f"touch {job.folder}/checkpoint/go; docker wait {job.name}")
+    drain, said = session.drain, []
+    monkeypatch.setattr(session, "drain", lambda vm, one, _, who: drain(vm, one, said.append, who))
+    stage.operator(data).execute(CONTEXT)
+    assert said[-1] == "the last line"
+
+
 def test_a_failing_script_fails_the_task_with_its_last_lines(stage: Stage) -> None:
     """The first lines of the error are the script's last ones."""
     # One stream only: Docker orders the lines of two by chance.
@@ -298,15 +442,30 @@ def test_a_failing_script_fails_the_task_with_its_last_lines(stage: Stage) -> No
 
 
 def test_a_job_past_its_deadline_is_stopped_and_not_retried(stage: Stage) -> None:
-    """The trigger keeps the deadline, the task stops the job and says which setting to raise."""
+    """The trigger keeps the deadline, too: the task has the job stopped and says which setting to raise."""
     operator, parked = slow(stage)
     late = trigger_of(parked)
     late.deadline = int(time.time()) - 1
     event = asyncio.run(fired(late))
     assert event == {"ending": "deadline"}
-    with pytest.raises(AirflowFailException, match=r"training\.timeout_minutes"):
+    with pytest.raises(TaskDeferred) as again:
         operator.execute_complete(CONTEXT, event=event, **(parked.kwargs or {}))
-    assert stage.containers() == []
+    assert trigger_of(again.value).deadline > time.time() + 60
+    with pytest.raises(AirflowFailException, match=r"(?s)last lines:\n  started.*training\.timeout_minutes"):
+        stage.complete(operator, again.value)
+
+
+def test_the_vm_stops_a_job_past_its_deadline_by_itself(stage: Stage) -> None:
+    """The trigger that follows sees the end, and the task fails for good with the job's last lines."""
+    stage.floor.edit("pipeline.yaml", "image:\n", "training: {timeout_minutes: 0.05, grace_seconds: 5}\nimage:\n")
+    stage.script(
+        "import signal, sys, time\nsignal.signal(15, lambda *_: sys.exit(print('saved', flush=True)))\n" + SLOW
+    )
+    stage.certify("2014-03", "t")
+    operator = stage.operator(stage.fix(key=stage.key_of("t")))
+    operator.key = stage.key_of("t")
+    with pytest.raises(AirflowFailException, match=r"(?s)saved.*attempt 1: it was stopped: its time was over"):
+        stage.finish(operator)
 
 
 def test_a_vm_out_of_reach_fails_the_task_and_not_the_job(stage: Stage) -> None:
@@ -356,6 +515,17 @@ def test_a_kill_that_cannot_be_confirmed_stops_nothing(stage: Stage, monkeypatch
     assert stage.containers() == [trigger.job.name]
 
 
+def test_a_worker_that_is_shut_down_stops_no_job(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM comes then, too; by Airflow's word the task still runs, and its next try attaches."""
+    operator, parked = slow(stage)
+    monkeypatch.setattr(TI, "get_task_states", lambda **_: {"run-1": {"train": "running"}}, raising=False)
+    operator.on_kill()
+    assert stage.containers() == [trigger_of(parked).job.name]
+    monkeypatch.setattr(TI, "get_task_states", lambda **_: {"run-1": {"train": None}})
+    operator.on_kill()
+    assert stage.containers() == []
+
+
 def test_a_task_killed_on_its_worker_stops_its_job(stage: Stage) -> None:
     """Marked failed between submitting and parking, the job is stopped; a task that started none stops none."""
     operator, parked = slow(stage)
@@ -377,11 +547,11 @@ def test_a_trigger_of_another_version_says_what_to_restart() -> None:
 
 def test_a_trigger_survives_its_serialisation() -> None:
     """Class path and arguments are enough to make the same trigger again."""
-    trigger = TrainingTrigger(connection="c", run_id="a" * 64, pipeline="p", image="i", deadline=7, attempt=3)
+    trigger = TrainingTrigger(connection="c", run_id="a" * 64, pipeline="p", image="i", deadline=7, attempt=3, number=2)
     _, arguments = trigger.serialize()
     again = TrainingTrigger(**arguments)
     assert again.serialize() == trigger.serialize()
-    assert dataclasses.replace(again.job) == Job(run_id="a" * 64, pipeline="p", image="i", deadline=7)
+    assert dataclasses.replace(again.job) == Job(run_id="a" * 64, pipeline="p", image="i", deadline=7, attempt=2)
 
 
 def test_the_champion_is_measured_on_the_same_holdout(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,6 +563,7 @@ def test_the_champion_is_measured_on_the_same_holdout(stage: Stage, monkeypatch:
         training_run="t", metrics="{}",
     )  # fmt: skip
     data = stage.fix()
+    desk.store.put(champion)
     monkeypatch.setattr(registry, "champion", lambda _: champion)
     said: list[str] = []
     operator = stage.operator(data)
@@ -413,7 +584,7 @@ def test_a_retry_goes_on_with_its_job_although_the_champion_changed(
         pipeline="tiny_power", sha256=sha256_hex(b"champion"), size=8, blob="models/c.onnx", version=1,
         training_run="t", metrics="{}",
     )  # fmt: skip
-    stage.script(GOOD + "import time\ntime.sleep(3)\n")
+    stage.script(GATE + GOOD)
     key = "drift-0123456789abcdef"
     data = stage.fix(key=key)
 
@@ -424,12 +595,17 @@ def test_a_retry_goes_on_with_its_job_although_the_champion_changed(
 
     stage.deferred(operator("run-1"))
     (container,) = stage.containers()
+    on_vm("touch edgeloop/jobs/*/checkpoint/go")
+    desk.store.put(champion)
     monkeypatch.setattr(registry, "champion", lambda _: champion)
     done = stage.finish(operator("run-1"))
     assert container == f"train-{done[:24]}"
     assert desk.store.get(TrainingRun, done).champion == ""
     assert stage.containers() == []
-    after = stage.finish(operator("run-2"))
+    with pytest.raises(TaskDeferred) as parked:
+        operator("run-2").execute(CONTEXT)
+    on_vm("touch edgeloop/jobs/*/checkpoint/go")
+    after = stage.complete(operator("run-2"), parked.value)
     assert desk.store.get(TrainingRun, after).champion == champion.id
 
 

@@ -274,6 +274,8 @@ def describe_end(found: Found, memory_mb: int = 0) -> str:
     peak = f", {last.peak // MIB} MiB at its peak" if last.peak else ""
     if found.starved and found.exit_code:
         limit = f" of {memory_mb} MiB" if memory_mb else ""
+        # The kernel kills only at the limit; the last sample before it may be a second old.
+        peak = f", {max(last.peak // MIB, memory_mb)} MiB at its peak" if last.peak or memory_mb else ""
         return f"{which}it ran out of its memory{limit}{peak}, and was killed (exit code {found.exit_code})"
     if last.unfit:
         return f"{which}it ended with exit code 0, but its outputs will not do"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from edgeloop.training import commands
-from edgeloop.training.job import Job
+from edgeloop.training import commands, guard
+from edgeloop.training.job import Job, Stop
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,27 +19,83 @@ NAME = "train-0123456789abcdef01234567"
 FOLDER = "edgeloop/jobs/0123456789abcdef01234567"
 
 
-def test_a_job_is_submitted_detached_and_locked_down() -> None:
+def test_a_job_is_run_detached_and_locked_down() -> None:
     """The container has no network, no capabilities, no writable root, a user and limits of its own."""
-    assert commands.submit(JOB) == (
+    assert commands.shell_text(commands.run_argv(JOB)) == (
         f"docker run -d --pull never --name {NAME} "
         f"--label edgeloop.training={RUN_ID} --label edgeloop.pipeline=wind_power --label edgeloop.deadline=1700000000 "
+        '--label edgeloop.attempt="$n" '
         "--network none --ipc none --read-only --tmpfs /tmp:rw,noexec,nosuid,nodev,size=256m --cap-drop ALL "
         "--security-opt no-new-privileges -u 10001:10001 --pids-limit 512 "
         "--memory 2048m --memory-swap 2048m --cpus 1.5 --init "
         "--log-driver json-file --log-opt max-size=64m --log-opt max-file=4 "
-        f'-v "$HOME"/{FOLDER}/data:/data:ro -v "$HOME"/{FOLDER}/code:/code:ro -v "$HOME"/{FOLDER}/outputs:/outputs '
-        "-e EDGELOOP_DATA=/data -e EDGELOOP_OUTPUTS=/outputs -e OMP_NUM_THREADS=2 sha256:feed"
+        f'-v "$HOME"/{FOLDER}/data:/data:ro -v "$HOME"/{FOLDER}/code:/code:ro '
+        f'-v "$HOME"/{FOLDER}/outputs:/outputs -v "$HOME"/{FOLDER}/checkpoint:/checkpoint '
+        "-e EDGELOOP_DATA=/data -e EDGELOOP_OUTPUTS=/outputs "
+        '-e EDGELOOP_CHECKPOINT=/checkpoint -e EDGELOOP_ATTEMPT="$n" -e OMP_NUM_THREADS=2 sha256:feed'
+    )
+
+
+def test_gpus_are_asked_for_only_where_they_are_declared() -> None:
+    """A VM without NVIDIA's toolkit refuses the option itself."""
+    assert "--gpus" not in commands.run_argv(JOB)
+    argv = commands.run_argv(dataclasses.replace(JOB, gpus=2))
+    assert argv[argv.index("--gpus") + 1] == "2"
+
+
+def test_an_attempt_is_numbered_and_kept_on_the_vm() -> None:
+    """Under a lock: the name is free, the disk has room, the number is new; what failed to start leaves nothing."""
+    job = dataclasses.replace(JOB, disk_mb=7, grace_seconds=9.5)
+    text, _, guarded = commands.submit(job, seconds=60).partition("setsid")
+    assert text == (
+        f"set -eu\nexec 9<{FOLDER}\nif command -v flock >/dev/null; then flock -w 120 9; fi\n"
+        f"if docker container inspect {NAME} >/dev/null 2>&1; "
+        f"then echo '{NAME} is already in use by container' >&2; exit 125; fi\n"
+        f"free=$(df -Pk {FOLDER} | awk 'NR==2 {{print $4}}')\n"
+        'if test "$free" -lt 7168; then\n'
+        'echo "7 MiB are needed, $((free / 1024)) MiB are free" >&2; exit 28; fi\n'
+        f"n=1\nwhile test -e {FOLDER}/attempt-$n; do n=$((n + 1)); done\nat={FOLDER}/attempt-$n\n"
+        f'if test $n -gt 1 && test -n "$(ls -A {FOLDER}/outputs 2>/dev/null)"; then\n'
+        f"old={FOLDER}/attempt-$((n - 1))/outputs\ntest -e $old || mv -T {FOLDER}/outputs $old; fi\n"
+        f"mkdir -p $at {FOLDER}/outputs {FOLDER}/checkpoint\nchmod 777 {FOLDER}/outputs {FOLDER}/checkpoint\n"
+        f"rm -f {FOLDER}/cursor {FOLDER}/cursor-*\n"
+        f"printf '%s\\n' wind_power {RUN_ID} sha256:feed >{FOLDER}/job\n"
+        "echo $(($(date +%s) + 60)) 9.5 7168 >$at/terms\ncode=0\n"
+        f"{commands.shell_text(commands.run_argv(job))} 9<&- || code=$?\nif test $code -ne 0; then\n"
+        f"docker ps -aq --filter label=edgeloop.training={RUN_ID} --filter label=edgeloop.attempt=$n "
+        "--filter status=created | xargs -r docker rm -v >/dev/null\nrm -rf $at; exit $code; fi\n"
+    )
+    assert guarded.startswith(" nohup sh -c ")
+    assert guarded.endswith(" watch $n >/dev/null 2>&1 </dev/null 9<&- &")
+    assert "echo 0 9.5 7168 >$at/terms" in commands.submit(job, seconds=0)
+
+
+def test_an_ended_attempt_is_retired_and_never_a_running_one() -> None:
+    """The container is found by name and number; `docker rm` without -f refuses one that runs."""
+    assert guard.retire(JOB.at(3)) == (
+        f"n=3 here={FOLDER} at={FOLDER}/attempt-3\nset -eu\n"
+        f"exec 9<{FOLDER}\nif command -v flock >/dev/null; then flock -w 120 9; fi\n"
+        f"id=$(docker ps -a --no-trunc --filter 'name=^/?{NAME}$' --filter label=edgeloop.attempt=$n -q)\n"
+        'if test -z "$id"; then exit 0; fi\nmkdir -p $at\n'
+        'docker logs --timestamps "$id" >$at/log.part 2>&1 || true\nmv $at/log.part $at/log\n'
+        'docker container inspect "$id" >$at/container.json\n'
+        "if test -d $here/outputs && ! test -e $at/outputs; then mv -T $here/outputs $at/outputs; fi\n"
+        'rm -f $here/cursor $here/cursor-*\ndocker rm -v "$id" >/dev/null'
     )
 
 
 def test_what_is_there_is_asked_in_one_round_trip() -> None:
-    """State, staging and a cancel come together, and a dead engine is not taken for an absent container."""
+    """State, staging and every attempt come together, and a dead engine is not taken for an absent container."""
     assert commands.look(JOB) == (
         f"docker container inspect --format '{{{{json .State}}}} {{{{json .Config.Labels}}}}' {NAME} 2>/dev/null || "
         "{ docker version --format '{{.Server.Version}}' >/dev/null && echo absent || exit 69; }\n"
         f"if test -e {FOLDER}/staged; then echo staged; elif test -e {FOLDER}; then echo bare; else echo none; fi\n"
-        f"cat {FOLDER}/cancel 2>/dev/null || true"
+        f"for at in {FOLDER}/attempt-*; do\ntest -d $at || continue\nflags=-\n"
+        "if test -s $at/stopping; then flags=${flags}s; fi\nif test -e $at/unfit; then flags=${flags}u; fi\n"
+        f"fresh=$(find {FOLDER}/checkpoint -type f -newer $at/terms 2>/dev/null | head -n 1)\n"
+        'if test -n "$fresh"; then flags=${flags}f; fi\n'
+        'echo attempt ${at##*-} $(cat $at/memory 2>/dev/null || echo 0 0) $flags "$(cat $at/cancel 2>/dev/null)"\n'
+        "done"
     )
 
 
@@ -59,13 +116,18 @@ def test_the_first_poll_asks_for_the_log_from_its_beginning() -> None:
 
 
 def test_a_cancel_is_carried_out_on_the_vm() -> None:
-    """The reason is written down first; the stop, its grace and the tidying do not need the connection."""
-    assert commands.cancel(JOB, reason="it's over", grace=7) == (
-        f"if test -d {FOLDER}; then printf '%s\\n' 'it'\"'\"'s over' >{FOLDER}/cancel.part && "
-        f"mv {FOLDER}/cancel.part {FOLDER}/cancel; fi\n"
-        f"setsid nohup sh -c {commands.shell_text([f'docker stop -t 7 {NAME}; {commands.forget(JOB)}'])} "
-        ">/dev/null 2>&1 </dev/null &"
+    """The intent with the attempt's number is written down whole; the stop itself does not need the connection."""
+    here = f"{FOLDER}/attempt-2"
+    text, _, guarded = commands.cancel(JOB.at(2), reason="it's\nover").partition("setsid")
+    assert text == (
+        f"n=2\nif test -d {here} || "
+        f"test -n \"$(docker ps -a --no-trunc --filter 'name=^/?{NAME}$' "
+        '--filter label=edgeloop.attempt=$n -q)"; then\n'
+        f"mkdir -p {here} && printf '%s\\n' 'cancelled it'\"'\"'s over' >{here}/cancel.part && "
+        f"mv {here}/cancel.part {here}/cancel\n"
     )
+    assert guarded.endswith(" watch 2 >/dev/null 2>&1 </dev/null 9<&- &\nfi")
+    assert "'deadline late'" in commands.cancel(JOB.at(2), reason="late", stop=Stop.DEADLINE)
 
 
 def test_forgetting_removes_container_and_folder() -> None:
@@ -90,13 +152,21 @@ def test_outputs_are_fetched_through_docker() -> None:
 
 def test_small_questions() -> None:
     """The commands of one line."""
-    assert commands.start(JOB) == f"docker start {NAME}"
-    assert commands.tail(JOB) == f"docker logs --tail 20 {NAME} 2>&1"
+    assert commands.start(JOB.at(2)).startswith(f"docker start {NAME} && {{ setsid nohup sh -c ")
+    assert commands.unfit(JOB.at(2)) == f"if test -d {FOLDER}/attempt-2; then : >{FOLDER}/attempt-2/unfit; fi"
+    assert commands.tail(JOB) == (
+        f"if docker container inspect {NAME} >/dev/null 2>&1; then docker logs --tail 20 {NAME} 2>&1; "
+        f"else log=$(ls -t {FOLDER}/attempt-*/log 2>/dev/null | head -n 1); "
+        'test -z "$log" || tail -n 20 "$log" | sed \'s/^[^ ]* //\'; fi'
+    )
     assert commands.keep(JOB, "2014Z") == f"printf %s 2014Z >{FOLDER}/cursor 2>/dev/null || true"
     assert commands.kept(JOB) == f"cat {FOLDER}/cursor 2>/dev/null || true"
     assert commands.memory(JOB) == f"docker stats --no-stream --format '{{{{.MemUsage}}}}' {NAME}"
     assert commands.present(JOB) == f"docker ps -a -q --filter 'name=^/?{NAME}$'"
-    assert commands.listing(JOB) == f"find {FOLDER}/outputs -mindepth 1 -printf '%y %s %P\\0'"
+    assert commands.present(JOB.at(2)) == (
+        f"n=2; test -e {FOLDER}/attempt-2/late || "
+        f"docker ps -a --no-trunc --filter 'name=^/?{NAME}$' --filter label=edgeloop.attempt=$n -q"
+    )
 
 
 def test_an_argument_cannot_become_shell() -> None:

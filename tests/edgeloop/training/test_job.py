@@ -74,8 +74,11 @@ def test_what_is_found_decides(there: Found, action: Action) -> None:
     ("there", "words"),
     [
         (found("exited", 3), "attempt 1: it ended with exit code 3"),
-        (found("exited", 137, out_of_memory=True), "it ran out of its memory of 64 MiB, and was killed"),
-        (found("exited", 5, last=STARVED), "it ran out of its memory of 64 MiB, 60 MiB at its peak, and was killed"),
+        (
+            found("exited", 137, out_of_memory=True),
+            "it ran out of its memory of 64 MiB, 64 MiB at its peak, and was killed",
+        ),
+        (found("exited", 5, last=STARVED), "out of its memory of 64 MiB, 64 MiB at its peak, and was killed"),
         (found("exited", 137), "it was ended by signal 9 (SIGKILL)"),
         (found("exited", 127, error="no such file"), "exit code 127: no such file"),
         (found("exited", 0, last=STOPPED), "it was stopped: cleared"),

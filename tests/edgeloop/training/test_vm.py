@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
@@ -83,26 +82,6 @@ def test_a_second_submission_attaches(bench: Bench) -> None:
     assert (found.status, found.deadline) == ("running", job.deadline)
     assert steps(bench) == ["submit", "attach", "attach"]
     assert len(bench.on_vm(commands.present(job)).split()) == 1
-
-
-def test_the_log_is_whole_when_followers_come_and_go(bench: Bench) -> None:
-    """Followers that are killed in the middle of a job and replaced pass on every line once, in order."""
-    job, said = bench.job(), []
-    bench.engage(job, COUNT.format(lines=40, pause=0.05))
-
-    async def relay() -> Ending:
-        for target in (5, 15, 25):
-            follower = bench.follower(job, said)
-            task = asyncio.create_task(follower.run())
-            # A kill between passing lines on and keeping their place repeats them; that is the one gap there is.
-            while len(said) < target or follower._kept != follower._cursor:  # noqa: ASYNC110 - as above
-                await asyncio.sleep(0.01)
-            task.cancel()
-            await asyncio.wait([task])
-        return await bench.follower(job, said).run()
-
-    assert asyncio.run(relay()) is Ending.ENDED
-    assert said == [f"line {n}" for n in range(40)]
 
 
 def test_a_flood_of_lines_is_passed_on_to_the_last(bench: Bench) -> None:
@@ -421,44 +400,6 @@ def test_other_outputs_stay_and_are_named(bench: Bench, container: BlobContainer
         f"training/{run.id}/metrics.json", f"training/{run.id}/model.onnx",
     ]  # fmt: skip
     assert bench.on_vm(f"ls {job.folder}").split() == ["job", "outputs"]
-
-
-PROBE = """
-import os, socket
-def tried(what, action):
-    try:
-        action()
-        print('OPEN', what, flush=True)
-    except OSError:
-        print('closed', what, flush=True)
-def dial(host, port):
-    socket.create_connection((host, port), timeout=1).close()
-def write(path):
-    with open(path, 'w') as sink:
-        sink.write('x')
-tried('the VM', lambda: dial('{host}', {port}))
-tried('names', lambda: socket.getaddrinfo('localhost.localdomain.example', 80))
-tried('metadata', lambda: dial('169.254.169.254', 80))
-tried('raw socket', lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
-for path in ('/data/x', '/code/x', '/x', '/etc/x', '/var/tmp/x', '/dev/shm/x', '/run/x'):
-    tried(path, lambda: write(path))
-print('interfaces', [name for _, name in socket.if_nameindex()], 'user', os.getuid(), flush=True)
-"""
-
-
-def test_there_is_no_way_out(bench: Bench) -> None:
-    """No network, no names, nothing writable but /outputs and /tmp; the same probe in an open container gets out."""
-    probe = PROBE.format(host=bench.endpoint.host, port=bench.endpoint.port)
-    job, said = bench.job(), []
-    bench.engage(job, probe)
-    bench.follow(job, said)
-    assert said[-1] == "interfaces ['lo'] user 10001"
-    assert [line for line in said if line.startswith("OPEN")] == []
-    open_run = commands.shell_text(
-        ["docker", "run", "--rm", "--network", "host", "-u", "0:0", "--entrypoint", "python3", bench.image, "-c", probe]
-    )
-    control = bench.on_vm(open_run).splitlines()
-    assert {"OPEN the VM", "OPEN raw socket", "OPEN /etc/x", "OPEN /dev/shm/x"} <= set(control)
 
 
 def test_a_file_that_changed_in_storage_is_not_trained_on(bench: Bench) -> None:
