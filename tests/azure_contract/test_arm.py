@@ -134,6 +134,13 @@ def test_an_operation_at_another_host_gets_no_token(azure: Any, workspace: Works
     assert {one["host"] for one in azure.log()} <= {"management.azure.com", "login.microsoftonline.com"}
 
 
+def test_a_page_in_the_place_of_an_answer_is_told_as_that(azure: Any, workspace: WorkspaceEndpoint) -> None:
+    """A proxy's login page comes with 200 too."""
+    azure.faults({"match": HERE, "status": 200, "times": 1, "body": ["no object"]})
+    with pytest.raises(CloudError, match="no JSON object"):
+        describe(workspace)
+
+
 @pytest.mark.parametrize(
     ("login", "password", "extra", "words"),
     [

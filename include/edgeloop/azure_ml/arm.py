@@ -179,7 +179,8 @@ class ArmClient:
 
     def _require_same_host(self, url: str) -> None:
         """An operation's address comes from an answer, and the token goes where it leads."""
-        if urlsplit(url).netloc.casefold() != urlsplit(self.endpoint.base).netloc.casefold():
+        named, ours = urlsplit(url.casefold()), urlsplit(self.endpoint.base.casefold())
+        if (named.scheme, named.netloc) != (ours.scheme, ours.netloc):
             raise CloudError(
                 f"Azure told connection {self.endpoint.identity.connection!r} to look for an operation at "
                 f"{urlsplit(url).netloc}, which is not {urlsplit(self.endpoint.base).netloc}; the token stays here.",
@@ -198,7 +199,15 @@ class ArmClient:
     def _json(self, reply: HttpResponse) -> dict[str, Any]:
         if not reply.content:
             return {}
-        return dict(reply.json())
+        try:
+            return dict(reply.json())
+        except (ValueError, TypeError) as error:
+            raise CloudError(
+                f"{urlsplit(str(reply.request.url)).hostname} answered {reply.status_code} with something that is no "
+                "JSON object.",
+                left="whatever Azure did; the next try looks first",
+                next="Look for a proxy or a login page that answers for Azure, then clear the task.",
+            ) from error
 
 
 def _ended(reply: HttpResponse, path: str, *, follows_status: bool) -> bool:
