@@ -29,7 +29,13 @@ BLOB_STORE = "AzureBlob"
 DATA_FOLDER = "data"
 
 
-def engage(jobs: Jobs, run_id: str, submit: Callable[[int], FoundJob], say: Callable[[str], None]) -> FoundJob:
+def engage(
+    jobs: Jobs,
+    run_id: str,
+    submit: Callable[[int], FoundJob],
+    say: Callable[[str], None],
+    unfit: Callable[[int], bool] = lambda _: False,
+) -> FoundJob:
     """See to it that a job of the training runs or has completed, asking for one only when none does.
 
     Args:
@@ -37,6 +43,7 @@ def engage(jobs: Jobs, run_id: str, submit: Callable[[int], FoundJob], say: Call
         run_id: The training.
         submit: Asks for the job of an attempt.
         say: Takes one line of the task's log.
+        unfit: Whether the outputs of an attempt that completed would not do.
 
     Returns what was found last: under way, completed, or whatever became of a job that this call asked for: one that
     fails at once is not asked for again by the same try.
@@ -46,7 +53,7 @@ def engage(jobs: Jobs, run_id: str, submit: Callable[[int], FoundJob], say: Call
     """
     asked = False
     for _ in range(ROUNDS):
-        found = jobs.newest(run_id)
+        found = jobs.newest(run_id, unfit)
         decision = decide(found, run_id)
         say(f"{found.name}: {decision.action.value}, {decision.why}")
         if decision.action in {Action.ATTACH, Action.COLLECT} or (asked and decision.action is Action.RESUBMIT):
@@ -58,7 +65,7 @@ def engage(jobs: Jobs, run_id: str, submit: Callable[[int], FoundJob], say: Call
             continue
         submit(found.attempt + (decision.action is Action.RESUBMIT))
         asked = True
-    raise _refused(jobs.newest(run_id), f"it changed {ROUNDS} times while this task looked at it")
+    raise _refused(jobs.newest(run_id, unfit), f"it changed {ROUNDS} times while this task looked at it")
 
 
 def _refused(found: FoundJob, why: str) -> ConflictError:
@@ -79,7 +86,7 @@ class Order:
         champion: The model it is measured against, if there is one.
         run: The training; its id names the job.
         blobs: The pipeline's container, which the workspace's datastore must lead to.
-        data: A data asset of the dataset, if the workspace has one; else the folder with all certified data.
+        asset: What the workspace calls the dataset: ``azureml:<name>:<version>``.
     """
 
     snapshot: Snapshot
@@ -87,7 +94,7 @@ class Order:
     champion: ModelVersion | None
     run: TrainingRun
     blobs: BlobContainer
-    data: DataInput | None = None
+    asset: str = ""
 
 
 def submit(jobs: Jobs, order: Order, attempt: int) -> FoundJob:
@@ -121,7 +128,10 @@ def prepare(jobs: Jobs, order: Order, attempt: int) -> JobPlan:
         workspace=jobs.workspace,
         code=ensure_code(jobs.arm, jobs.workspace, files),
         environment=ensure_environment(jobs.arm, jobs.workspace, job_body.image_of(spec)),
-        data=order.data or DataInput(kind="uri_folder", uri=f"{store}/{DATA_FOLDER}/"),
+        # By the datastore and not by the data asset, whose addresses are those of the blobs: a Stack Hub's account
+        # takes no identity of Entra ID, and the datastore holds the key to it.
+        data=DataInput(kind="uri_folder", uri=f"{store}/{DATA_FOLDER}/"),
+        asset=order.asset,
         store=store,
         champion=order.champion.blob if order.champion else "",
         attempt=attempt,

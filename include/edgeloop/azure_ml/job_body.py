@@ -43,6 +43,8 @@ class JobPlan:
     environment: str
     data: DataInput
     store: str
+    asset: str = ""
+    """What the workspace calls the dataset; a tag of the job."""
     champion: str = ""
     """Blob of the champion's model in the pipeline's container, "" without one."""
     attempt: int = 1
@@ -165,6 +167,7 @@ def tags(plan: JobPlan) -> dict[str, str]:
         TAG_TRAINING: run.id,
         "edgeloop.pipeline": run.pipeline,
         "edgeloop.dataset": run.dataset,
+        "edgeloop.data_asset": plan.asset,
         "edgeloop.code": run.code,
         "edgeloop.config": run.config,
         "edgeloop.champion": run.champion,

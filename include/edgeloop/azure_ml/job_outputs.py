@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from edgeloop.azure_ml.in_job import MANIFEST
@@ -17,7 +18,7 @@ from edgeloop.training import outputs as rules
 from edgeloop.training.outputs import Choice, Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from edgeloop.training.job import Job
 
@@ -41,6 +42,10 @@ class Written(Protocol):
         """The bytes of a blob, piece by piece."""
         ...
 
+    def put(self, name: str, data: bytes) -> None:
+        """Write a blob, replacing what is there."""
+        ...
+
     def delete(self, name: str) -> None:
         """Remove a blob; that it is not there is no error."""
         ...
@@ -52,11 +57,13 @@ class JobOutputs:
     Args:
         blobs: The pipeline's container.
         folder: The attempt's folder there, without a slash at its end.
+        say: Takes one line of the task's log.
         spare: Folders that are done with when the outputs are collected.
     """
 
-    def __init__(self, blobs: Written, folder: str, *, spare: tuple[str, ...] = ()) -> None:
-        self.blobs, self.folder, self.spare = blobs, folder, spare
+    def __init__(self, blobs: Written, folder: str, say: Callable[[str], None], *, spare: tuple[str, ...] = ()) -> None:
+        self.blobs, self.folder, self.say, self.spare = blobs, folder, say, spare
+        self._left: tuple[str, ...] = ()
         self._manifest: dict[str, dict[str, Any]] | None = None
 
     @property
@@ -79,8 +86,13 @@ class JobOutputs:
             raise _no_manifest(self.folder, "its manifest is missing") from None
 
     def choose(self, job: Job) -> Choice:
-        """What of the outputs is to be collected and what stays; raises ``TrainingFailedError``."""
-        return rules.choose(entries(self.manifest, self._listed()), job.allowance)
+        """What of the outputs is to be collected; what stays is told when the rest is home.
+
+        Raises ``TrainingFailedError``.
+        """
+        choice = rules.choose(entries(self.manifest, self._listed()), job.allowance)
+        self._left = choice.left
+        return replace(choice, left=())
 
     def _listed(self) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -114,15 +126,24 @@ class JobOutputs:
             )
 
     def forget(self, job: Job) -> None:
-        """Remove what was collected, and the checkpoint."""
+        """Remove what was collected, and the checkpoint; if something was not, keep it all and say so."""
         del job
+        if self._left:
+            self.say(f"Left under {self.folder} of the pipeline's container: " + ", ".join(self._left))
+            return
         for folder in (self.folder, *self.spare):
             for one in list(self.blobs.list(f"{folder}/")):
                 self.blobs.delete(one.name)
 
-    def release(self, job: Job) -> None:
-        """Keep everything: something was not collected, and whoever reads its name wants to look at it."""
+    def mark_unfit(self, job: Job) -> None:
+        """Remember that the outputs will not do: the next try asks for another attempt."""
         del job
+        self.blobs.put(unfit_mark(self.folder), b"")
+
+
+def unfit_mark(folder: str) -> str:
+    """The blob that says of an attempt's outputs that they will not do."""
+    return f"{folder}-unfit"
 
 
 def read_manifest(raw: bytes, folder: str) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ and how often. A job that ended badly keeps its name and its logs; the next atte
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -168,16 +168,17 @@ class Jobs:
         """What is there under a name."""
         return parse_job(name, attempt, self.arm.find(job_path(self.workspace, name), API_VERSION))
 
-    def newest(self, run_id: str) -> FoundJob:
+    def newest(self, run_id: str, unfit: Callable[[int], bool] = lambda _: False) -> FoundJob:
         """The last attempt at a training, or what stands where the first one would.
 
+        One that completed counts as failed if its outputs would not do: ``unfit`` says so of an attempt.
         Raises ``CloudError`` after ``MOST_ATTEMPTS``: something keeps it from ever ending well.
         """
-        last = self.look(job_name(run_id))
+        last = self._judged(job_name(run_id), 1, unfit)
         for attempt in range(2, MOST_ATTEMPTS + 1):
             if decide(last, run_id).action is not Action.RESUBMIT:
                 return last
-            later = self.look(job_name(run_id, attempt), attempt)
+            later = self._judged(job_name(run_id, attempt), attempt, unfit)
             if later.status == "absent":
                 return last
             last = later
@@ -186,6 +187,10 @@ class Jobs:
             left="the jobs and their logs in the workspace",
             next="Read the logs in the studio, correct the cause, then trigger the DAG with a force reason.",
         )
+
+    def _judged(self, name: str, attempt: int, unfit: Callable[[int], bool]) -> FoundJob:
+        found = self.look(name, attempt)
+        return replace(found, status=FAILED) if found.status == DONE and unfit(attempt) else found
 
     def submit(self, name: str, body: Mapping[str, Any], attempt: int = 1) -> FoundJob:
         """Ask for a job, once: one that is there by now, asked for by somebody else at the same time, is that job."""
