@@ -31,8 +31,8 @@ wait the last trains for all. The log of `fix_dataset` says why a run trains, or
 ### When it fails
 `train` failed: the last lines of the job's log come first. A cut link fails the task while the job lives on; the next
 try attaches to it. A job that lost its VM or was stopped goes on from its checkpoint; a script's own error, memory and
-the deadline are not retried. The same data, code, image and parameters are never trained twice. `mirror_start` or `mirror_run`
-failed: only Azure Machine Learning was not told; nothing waits for it, and clearing the task tells it.
+the deadline are not retried. The same data, code, image and parameters are never trained twice. `mirror_start` or
+`mirror_run` failed: only Azure Machine Learning was not told; nothing waits for it, and clearing the task tells it.
 
 ### Rerun
 `airflow dags clear {dag} --partition-key KEY --only-failed -y`. To choose the data and train anew, trigger
