@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.edgeloop.test_residency import TINY, spec
+from tests.edgeloop.test_residency import AZURE_ML, TINY, spec
 
 from edgeloop.azure.blob import BlobAccount, BlobContainer
 from edgeloop.catalog import SPEC, SUITE, Snapshot
@@ -148,7 +148,7 @@ def test_a_training_vm_in_the_cloud_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"storage__preset": "azure"}, {"training__backend": "azure_ml"}, {"source__kind": "blob"}],
+    [{"storage__preset": "azure"}, AZURE_ML, {"source__kind": "blob"}],
 )
 def test_what_is_refused_at_load_is_refused_again_at_run(changes: dict[str, Any]) -> None:
     """A configuration that came another way than through a checked file is refused all the same."""
