@@ -79,7 +79,7 @@ class LogReader:
             trouble = f"{trouble}\n{LOST.format(self.cursor, entries[0].stamp)}".strip()
         fresh = tuple(one for one in entries if self._fresh(one))
         self._forget_old()
-        return Piece(entries=fresh, more=self._more(entries, fresh, ask) if cut else None, trouble=trouble)
+        return Piece(entries=fresh, more=self._more(entries, fresh) if cut else None, trouble=trouble)
 
     def _lost(self, entries: list[Entry], ask: Ask) -> bool:
         """Whether the line passed on last is no longer there, though it was asked for."""
@@ -88,13 +88,12 @@ class LogReader:
     def _fresh(self, entry: Entry) -> bool:
         return entry.stamp > self._floor and (entry.stamp, entry.text) not in self._recent
 
-    def _more(self, entries: list[Entry], fresh: tuple[Entry, ...], ask: Ask) -> Ask:
+    def _more(self, entries: list[Entry], fresh: tuple[Entry, ...]) -> Ask:
         last = max((one.stamp for one in entries), default=self.cursor)
         if not fresh:
             # The last moment alone fills a piece: go past it.
             return Ask(since=shifted(max(last, self.cursor), 1))
-        back = shifted(last, -OVERLAP_NS)
-        return Ask(since=back if back > ask.since else shifted(last, 1))
+        return Ask(since=shifted(last, -OVERLAP_NS))
 
     def _forget_old(self) -> None:
         if self.cursor:

@@ -161,6 +161,22 @@ def test_two_tasks_that_follow_one_job_both_get_its_whole_log(bench: Bench) -> N
     assert [text for text, _ in first] == [text for text, _ in second] == [f"line {n}" for n in range(5)]
 
 
+def test_thirty_followers_of_one_vm_are_one_login(bench: Bench, gates: Gates) -> None:
+    """On an sshd with its own limits (MaxSessions 10, MaxStartups 10:30:100) each of them gets the whole log."""
+    gate = gates()
+    bench.endpoint = gate.endpoint
+    job = bench.job()
+    bench.engage(job, LINES.format(lines=20, pause=0.02))
+    before, logs = gate.logins(), [[] for _ in range(30)]
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(named(bench, job, log, who=f"f{n}").run() for n, log in enumerate(logs)))
+
+    asyncio.run(all_of_them())
+    assert gate.logins() - before == 1
+    assert [[text for text, _ in log] for log in logs] == [[f"line {n}" for n in range(20)]] * 30
+
+
 def named(bench: Bench, job: Job, quoted: list[tuple[str, str]], **options: object) -> Follower:
     """A follower that keeps stamps."""
 

@@ -45,7 +45,8 @@ def test_a_line_that_was_written_late_is_not_lost() -> None:
     early, later = shifted(STAMPS[1], -40_000), STAMPS[1]
     assert look(reader, (STAMPS[0], "a"), (later, "out")) == ["a", "out"]
     assert look(reader, (STAMPS[0], "a"), (later, "out"), (early, "err")) == ["err"]
-    assert look(reader, (STAMPS[0], "a"), (later, "out"), (early, "err")) == []
+    for _ in range(3):
+        assert look(reader, (STAMPS[0], "a"), (later, "out"), (early, "err")) == []
 
 
 def test_more_lines_than_the_end_holds_are_fetched_from_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
