@@ -16,7 +16,9 @@ from edgeloop.errors import ConfigurationError
 from edgeloop.origin import BACKFILL, Origin
 from edgeloop.records import DriftVerdict
 from edgeloop_airflow import hooks
+from edgeloop_airflow.assets import dag_id
 from edgeloop_airflow.discreet import discreet
+from edgeloop_airflow.emission import listens
 from edgeloop_airflow.origin import origin, send
 
 if TYPE_CHECKING:
@@ -126,7 +128,12 @@ class RequestRetrainOperator(BaseOperator):
         reason = refusal(store, verdict) or unasked(origin(context))
         if reason and not self.force:
             raise AirflowSkipException(f"No retraining: {reason}.")
-        key = request_key(verdict)
+        key, train = request_key(verdict), dag_id(self.pipeline, "train")
+        if not listens(context, train):
+            raise AirflowSkipException(
+                f"Retraining {key} is asked for and waits: {train} is paused or not loaded, and Airflow would drop "
+                f"what it is told. Unpause it (`airflow dags unpause {train} -y`); the next drift sweep asks again."
+            )
         self.log.info("Retraining %s: %s%s", key, verdict.reason, f" (forced: {self.force})" if self.force else "")
         send(context, self.outlets, [key])
         return key

@@ -12,11 +12,13 @@ from edgeloop.drift.certified import newest_certificates, parts_of
 from edgeloop.drift.labels import complete_intervals, intervals_between, missing_sites
 from edgeloop.errors import ConfigurationError, IntegrityError, NotFoundError, ValidationBlockedError
 from edgeloop.share import Emissions, Right
+from edgeloop.training.waiting import Waiting
 from edgeloop.transfer import Terms, verify
 from edgeloop.validation import Certification, SupersededError, batch_of, certificate_of
 from edgeloop_airflow import hooks
+from edgeloop_airflow.assets import dag_id
 from edgeloop_airflow.discreet import discreet
-from edgeloop_airflow.emission import fate_of, holder
+from edgeloop_airflow.emission import fate_of, holder, listens
 from edgeloop_airflow.links import DataDocsLink, blob_url
 from edgeloop_airflow.origin import origin, send
 from edgeloop_airflow.sources import source_of
@@ -125,7 +127,8 @@ class VerifyTransferOperator(BaseOperator):
         key = partition_key(context)
         desk = hooks.desk(self.pipeline)
         certificate = certificate_of(desk.store, batch_of(desk.store, key))
-        terms = Terms.of(desk.snapshot.spec.transfer, self.pipeline)
+        # As the batch was sent, and not as the pipeline reads by now; force asks for more than either says.
+        terms = Terms.of(desk.at(certificate.config).snapshot.spec.transfer, self.pipeline)
         if self.force:
             terms = replace(terms, sampled=False)
         wrong = []
@@ -144,6 +147,10 @@ class VerifyTransferOperator(BaseOperator):
                 next='Trigger this DAG with the same partition key and the configuration {"force": "<why>"}: '
                 "the batch is validated and sent again.",
             )
+        train = dag_id(self.pipeline, "train")
+        if origin(context).live and not listens(context, train):
+            Waiting(desk.store).note(key)
+            self.log.info("%s is paused, and Airflow drops what it is told: the key waits until a sweep asks", train)
         send(context, self.outlets, [key])
         return certificate.id
 

@@ -42,11 +42,14 @@ class Plant:
     bench: Bench
     extras: list[dict[str, Any]] = field(default_factory=list)
     """What the events carried that requests and sweeps emitted."""
+    paused: set[str] = field(default_factory=set)
+    """DAGs that Airflow would say are paused."""
 
     def emitted(self, operator: BaseOperator, asset: Asset, why: Any) -> tuple[Any, list[str]]:
         """What an operator returns, and the partitions it emits."""
         events = OutletEventAccessors()
-        context: Context = {**(why or {}), "outlet_events": events}
+        ti = SimpleNamespace(get_dag=lambda name: SimpleNamespace(is_paused=name in self.paused))
+        context: Context = {**(why or {}), "outlet_events": events, "ti": ti}  # type: ignore[typeddict-item]
         returned = operator.execute(context)
         self.extras.append(events[asset].extra)
         return returned, sorted(events[asset].partition_keys)
@@ -108,6 +111,19 @@ class Plant:
         """The partitions that the sweep emits."""
         operator = SweepIntervalsOperator(task_id="sweep", pipeline="wind_power", force=force, outlets=[ASSETS.labels])
         return self.emitted(operator, ASSETS.labels, why)
+
+
+def test_a_retraining_waits_while_nobody_would_take_it(plant: Plant) -> None:
+    """Airflow drops what a paused DAG is told: the skip says so, and the sweep comes back to it."""
+    plant.certify()
+    plant.predict(plant.champion(), 300.0)
+    verdict = plant.judge()
+    plant.paused.add("wind_power_train")
+    with pytest.raises(AirflowSkipException, match="airflow dags unpause wind_power_train -y"):
+        plant.request(verdict)
+    assert plant.sweep()[1] == [MONTH]
+    plant.paused.clear()
+    assert plant.request(plant.judge())[1] == [f"drift-{verdict.id[:16]}"]
 
 
 @pytest.fixture

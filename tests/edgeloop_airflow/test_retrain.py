@@ -13,13 +13,14 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from edgeloop import registry
 from edgeloop.errors import UnreachableError
-from edgeloop.records import Certificate, Dataset, FileRef, ModelVersion, TrainingRun, sha256_hex
+from edgeloop.records import Batch, Certificate, Dataset, FileRef, ModelVersion, TrainingRun, sha256_hex
 from edgeloop.training.plan import plan
 from edgeloop.training.waiting import Waiting
 from edgeloop_airflow import retrain
 from edgeloop_airflow.assets import Assets
 from edgeloop_airflow.retrain import MintRetrainOperator
 from edgeloop_airflow.training import FixDatasetOperator
+from edgeloop_airflow.validation import VerifyTransferOperator
 
 if TYPE_CHECKING:
     from tests.edgeloop_airflow.conftest import Floor
@@ -210,6 +211,47 @@ def test_keys_whose_successor_never_ran_are_asked_for_again(yard: Yard) -> None:
     assert {yard.store.fixed("datasets", key) for key in (*keys[:3], asked)} == {data}
     assert keys[0] in yard.store.fixed("training_reasons", asked)
     assert yard.sweep("sweep-4") == []
+
+
+def test_waiting_makes_nothing_train_that_would_not(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New data whose runs gave way is asked for again, and beside a champion that is no reason to train either."""
+    keys = yard.certify(*MONTHS[:4])
+    yard.fix(keys[0], behind=1)
+    champion = champion_serves(monkeypatch)
+    (asked,) = yard.sweep()
+    assert champion.id[:12] in yard.fix(asked)
+    assert yard.sweep("sweep-2") == []
+
+
+def test_data_that_was_certified_while_training_was_paused_is_trained_after_it(yard: Yard) -> None:
+    """Airflow drops the event; the key waits in the store, and the first sweep after the pause asks for it."""
+    (key,) = yard.certify(MONTHS[0])
+    yard.certify(*MONTHS[1:3])
+    yard.floor.desk().store.put(
+        Batch(pipeline="tiny_power", group=MONTHS[0], files=(), config="", claimed_at="2014-06-01T00:00:00.000+00:00")
+    )
+    desk = yard.floor.desk()
+    (batch,) = desk.store.all(Batch)
+    body = b"rows"
+    desk.blobs.put("data/b/x.parquet", body, metadata={"sha256": sha256_hex(body)})
+    file = FileRef(path="data/b/x.parquet", size=len(body), sha256=sha256_hex(body))
+    desk.store.put(
+        Certificate(
+            pipeline="tiny_power", batch=batch.id, suite="s", group=MONTHS[0], files=(file,), rows=10,
+            event_start=f"{MONTHS[0]}-01T00:00:00Z", event_end=f"{MONTHS[0]}-28T00:00:00Z", claimed_at="2014-06",
+        )
+    )  # fmt: skip
+    yard.floor.paused.add("tiny_power_train")
+    context = yard.floor.context(key=batch.key, dag="tiny_power_ingest", task="verify")
+    verify = VerifyTransferOperator(task_id="verify", pipeline="tiny_power", outlets=[Assets("tiny_power").dataset])
+    verify.execute(context)
+    assert Waiting(yard.store).keys() == (batch.key,)
+    assert yard.sweep() == []
+    yard.floor.paused.clear()
+    (asked,) = yard.sweep("sweep-2")
+    data = yard.fix(asked)
+    assert yard.store.fixed("datasets", batch.key) == data
+    assert key != batch.key
 
 
 def test_a_try_that_died_between_its_choice_and_its_word_is_finished(

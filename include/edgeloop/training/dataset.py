@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 SPILL = 0.05
 """A month with a smaller share of a certificate's rows is spill over a time zone's edge, not that month's data."""
-DRIFT_KEY, CODE_KEY, CRON_KEY, WAITING_KEY = ASKED = ("drift-", "code-", "cron-", "waiting-")
-"""How partition keys begin that somebody asked for: drift, a changed recipe, the clock, the sweep."""
+DRIFT_KEY, CODE_KEY, CRON_KEY = ASKED = ("drift-", "code-", "cron-")
+"""How partition keys begin that somebody asked for: drift, a changed recipe, the clock."""
+WAITING_KEY = "waiting-"
+"""How one begins that asks for no more than those that wait do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -140,7 +140,7 @@ def test_an_event_end_within_a_second_stays_behind_the_last_event(spec: Pipeline
         ("drift-0123456789abcdef", "drift", "c", "", True),
         ("code-0123456789ab", "drift", "c", "", True),
         ("cron-2026-11-22T0600Z", "drift", "c", "", True),
-        ("waiting-0123456789ab", "drift", "c", "c", True),
+        ("waiting-0123456789ab", "drift", "c", "c", False),
     ],
 )
 def test_new_data_trains_only_while_nobody_serves(
