@@ -22,7 +22,7 @@ def training_vm(spec: Pipeline) -> Endpoint:
     require_configuration(spec)
     require_local_logs(spec, remote=remote_logs())
     endpoint = hooks.ssh_endpoint(spec.training.connection)
-    require_hosts(spec, endpoint.connection, (endpoint.host,), what="training data")
+    require_hosts(spec, endpoint.connection, endpoint.hosts, what="training data")
     return endpoint
 
 

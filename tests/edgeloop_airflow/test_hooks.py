@@ -101,6 +101,7 @@ def test_a_login_is_read_with_all_its_options(monkeypatch: pytest.MonkeyPatch) -
     assert (vm.private_key, vm.passphrase, vm.password, vm.by_password) == (SECRET, "p1", "", False)
     assert vm.jump is not None
     assert (vm.jump.connection, vm.jump.port, vm.jump.passphrase) == ("gate", 2222, "p2")
+    assert vm.hosts == ("h", "g")
     assert vm.way == "h:22 through connection 'gate'"
     assert vm.login == "ssh -J u@g:2222 -p 22 t@h"
     assert not any(secret in repr(vm) for secret in (SECRET, "p1", "p2"))

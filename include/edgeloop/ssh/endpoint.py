@@ -99,6 +99,11 @@ class Endpoint:
         return f"{self.host}:{self.port}{through}"
 
     @property
+    def hosts(self) -> tuple[str, ...]:
+        """Every machine that the connection passes through, the last one first."""
+        return (self.host, *(one.host for one in self._hops()))
+
+    @property
     def login(self) -> str:
         """The command that logs in by hand."""
         hops = [f"{one.user}@{one.host}:{one.port}" for one in self._hops()]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from edgeloop.errors import UnreachableError
+from edgeloop.errors import EdgeloopError, UnreachableError
 from edgeloop.ssh import kept
 from edgeloop.training import commands, follow_commands
 from edgeloop.training.follow_log import LogReader, Piece, padded
@@ -148,7 +148,7 @@ class Follower:
         finally:
             if self._memory is not None:
                 self._memory.cancel()
-            with contextlib.suppress(UnreachableError, TimeoutError):
+            with contextlib.suppress(EdgeloopError, TimeoutError):
                 # Whoever comes next need not repeat the last lines; if there is no time for it, it repeats them.
                 await asyncio.wait_for(self._keep(link), GOODBYE_SECONDS)
             link.close()
