@@ -21,7 +21,6 @@ HOME, NUMBER = "@HOME@", "@NUMBER@"
 USER = "10001:10001"
 PIDS = 512
 TMP_MB = 256
-LOG_PIECE_BYTES = 1_000_000
 TAIL_LINES = 20
 ENGINE_DOWN = 69
 NO_SPACE = 28
@@ -142,30 +141,6 @@ def compute(image: str) -> str:
 def image_id(image: str) -> str:
     """The id of an image on the VM."""
     return shell_text(["docker", "image", "inspect", "--format", "{{.Id}}", image])
-
-
-def poll(job: Job, since: str) -> str:
-    """State and new log lines in one round trip; ``since`` is the timestamp of the last line that was passed on."""
-    inspect = shell_text(["docker", "container", "inspect", "--format", "{{json .State}}", job.name])
-    after = ["--since", since] if since else []
-    logs = shell_text(["docker", "logs", "--timestamps", *after, job.name])
-    return (
-        f"if state=$({inspect} 2>/dev/null); then\n"
-        f"printf '%s\\n' \"$state\"\n"
-        f"{logs} 2>&1 | head -c {LOG_PIECE_BYTES}\n"
-        f'elif {_ENGINE} >/dev/null 2>&1; then echo \'{{"Status":"absent"}}\'\n'
-        f"else exit {ENGINE_DOWN}; fi"
-    )
-
-
-def keep(job: Job, since: str) -> str:
-    """Keep the timestamp of the last line that was passed on, for a trigger in another process."""
-    return f"printf %s {shlex.quote(since)} >{job.folder}/cursor 2>/dev/null || true"
-
-
-def kept(job: Job) -> str:
-    """The timestamp that an earlier trigger kept; nothing if there was none."""
-    return f"cat {job.folder}/cursor 2>/dev/null || true"
 
 
 def memory(job: Job) -> str:

@@ -82,7 +82,7 @@ def resume(kept_place: Place, *, host: str, logged: str) -> str:
         host: This machine.
         logged: The stamp of the last of the job's lines in the task's log on this machine, if it can be read.
     """
-    if logged and kept_place.host in {"", host}:
+    if logged and kept_place.host == host:
         # What the log holds is what was passed on, down to the line at which a process was killed.
         return logged
     return max(kept_place.stamp, logged)

@@ -99,22 +99,6 @@ def test_what_is_there_is_asked_in_one_round_trip() -> None:
     )
 
 
-def test_a_poll_asks_for_state_and_the_lines_since_the_last() -> None:
-    """One command tells whether it runs, has ended, is gone or cannot be asked, and what it wrote meanwhile."""
-    assert commands.poll(JOB, "2014-01-01T00:00:00.000000001Z") == (
-        f"if state=$(docker container inspect --format '{{{{json .State}}}}' {NAME} 2>/dev/null); then\n"
-        "printf '%s\\n' \"$state\"\n"
-        f"docker logs --timestamps --since 2014-01-01T00:00:00.000000001Z {NAME} 2>&1 | head -c 1000000\n"
-        "elif docker version --format '{{.Server.Version}}' >/dev/null 2>&1; then echo '{\"Status\":\"absent\"}'\n"
-        "else exit 69; fi"
-    )
-
-
-def test_the_first_poll_asks_for_the_log_from_its_beginning() -> None:
-    """Without a last line there is no --since."""
-    assert "--since" not in commands.poll(JOB, "")
-
-
 def test_a_cancel_is_carried_out_on_the_vm() -> None:
     """The intent with the attempt's number is written down whole; the stop itself does not need the connection."""
     here = f"{FOLDER}/attempt-2"

@@ -140,6 +140,7 @@ def test_empty_lines_and_any_bytes_survive() -> None:
         (f"{STAMPS[5]} there", STAMPS[3], STAMPS[5]),
         (f"{STAMPS[5]} there", STAMPS[7], STAMPS[7]),
         ("", STAMPS[3], STAMPS[3]),
+        (STAMPS[5], STAMPS[3], STAMPS[5]),
     ],
 )
 def test_a_follower_goes_on_where_the_log_ends(kept: str, logged: str, expected: str) -> None:
