@@ -143,8 +143,6 @@ def test_small_questions() -> None:
         f"else log=$(ls -t {FOLDER}/attempt-*/log 2>/dev/null | head -n 1); "
         'test -z "$log" || tail -n 20 "$log" | sed \'s/^[^ ]* //\'; fi'
     )
-    assert commands.keep(JOB, "2014Z") == f"printf %s 2014Z >{FOLDER}/cursor 2>/dev/null || true"
-    assert commands.kept(JOB) == f"cat {FOLDER}/cursor 2>/dev/null || true"
     assert commands.memory(JOB) == f"docker stats --no-stream --format '{{{{.MemUsage}}}}' {NAME}"
     assert commands.present(JOB) == f"docker ps -a -q --filter 'name=^/?{NAME}$'"
     assert commands.present(JOB.at(2)) == (
