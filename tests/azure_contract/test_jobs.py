@@ -327,6 +327,22 @@ def test_a_log_that_cannot_be_had_hides_no_failure(
     assert why in str(course.failure(found, words))
 
 
+def test_the_last_words_of_a_pipeline_job_are_those_of_the_step_that_failed(
+    azure: Any, jobs: Jobs, workspace: WorkspaceEndpoint
+) -> None:
+    """The job itself writes no log; its steps are asked for, and the failed one is told."""
+    azure.config(job_states=["Failed"], job_logs="the step's own words\n")
+    name = engage(jobs).name
+    steps = [{"runId": name, "status": "Failed"}, {"runId": "other", "status": "Completed"}]
+    empty = {"logFiles": {"logs/azureml/executionlogs.txt": "https://nobody.invalid/x"}}
+    trouble(
+        azure,
+        {"match": "GET .*/details", "status": 200, "body": empty},
+        {"match": "GET .*/children", "status": 200, "body": {"value": steps}},
+    )
+    assert last_words(workspace, name).lines == ("the step's own words",)
+
+
 def test_a_pipeline_job_is_two_steps(azure: Any, jobs: Jobs) -> None:
     """Components are made once, named by what they consist of; the job is valid and has the same outputs."""
     one = plan(jobs, backend="azure_ml_pipeline")

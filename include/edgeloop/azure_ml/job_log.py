@@ -13,17 +13,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from edgeloop.errors import EdgeloopError
+from edgeloop.errors import EdgeloopError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from edgeloop.azure_ml.arm import ArmClient
     from edgeloop.azure_ml.workspace import WorkspaceEndpoint
 
 SCOPE = "https://ml.azure.com/.default"
 TAIL_BYTES = 16 * 1024
 TAIL_LINES = 40
 FETCH_SECONDS = 30.0
+SCRIPT_LOGS = "user_logs/"
 PREFERRED = ("user_logs/std_log.txt", "logs/user/error.json")
 
 
@@ -38,7 +40,10 @@ class LastWords:
 
 
 def last_words(endpoint: WorkspaceEndpoint, name: str) -> LastWords:
-    """Ask run history for a job's error and the end of its log; raises nothing: a failed job is told in any case."""
+    """Ask run history for a job's error and the end of its log; raises nothing: a failed job is told in any case.
+
+    Of a pipeline job it is the log of the step that failed: the job itself writes none.
+    """
     try:
         with endpoint.connect() as arm:
             discovery = (endpoint.describe(arm).get("properties") or {}).get("discoveryUrl") or ""
@@ -67,8 +72,22 @@ def _details(endpoint: Any, workspace: str, discovery: str, name: str) -> dict[s
         api = str(data_plane.send("GET", discovery).json().get("api") or "")
         if not api.startswith("https://"):
             raise ValueError("the workspace's discovery names no API")
-        found = data_plane.send("GET", f"{api}/history/v1.0{workspace}/runs/{quote(name)}/details").json()
-        return dict(found)
+        runs = f"{api}/history/v1.0{workspace}/runs"
+        found = dict(data_plane.send("GET", f"{runs}/{quote(name)}/details").json())
+        if any(one.startswith(SCRIPT_LOGS) for one in found.get("logFiles") or {}):
+            return found
+        step = _failed_step(data_plane, runs, name)
+        return dict(data_plane.send("GET", f"{runs}/{quote(step)}/details").json()) if step else found
+
+
+def _failed_step(data_plane: ArmClient, runs: str, name: str) -> str:
+    """The id of a pipeline job's step that failed, else of its last one; "" for a job without steps."""
+    try:
+        found = data_plane.send("GET", f"{runs}/{quote(name)}/children").json().get("value") or []
+    except NotFoundError:
+        return ""
+    ids = [str(one.get("runId") or "") for one in sorted(found, key=lambda one: one.get("status") == "Failed")]
+    return ids[-1] if ids else ""
 
 
 def _message(error: Any) -> str:
@@ -82,7 +101,7 @@ def log_address(files: Mapping[str, str]) -> str:
     for name in PREFERRED:
         if name in files:
             return files[name]
-    ours = sorted(one for one in files if one.startswith("user_logs/")) or sorted(files)
+    ours = sorted(one for one in files if one.startswith(SCRIPT_LOGS)) or sorted(files)
     return files[ours[-1]] if ours else ""
 
 
