@@ -330,13 +330,18 @@ def on_vm(command: str) -> str:
         return shell.run(command, timeout=60).text
 
 
-def resuming(stage: Stage, revision: str) -> TrainOnVMOperator:
-    """A training that ends well at its second attempt, if the first one could save."""
-    stage.script(RESUMES)
+def scripted(stage: Stage, text: str, revision: str, run: str = "run-1") -> TrainOnVMOperator:
+    """The task with a script of the test's own: a batch is trained under the snapshot that it was certified under."""
+    stage.script(text)
     stage.certify("2014-03", revision)
-    operator = stage.operator(stage.fix(key=stage.key_of(revision)))
+    operator = stage.operator(stage.fix(key=stage.key_of(revision)), run=run)
     operator.key = stage.key_of(revision)
     return operator
+
+
+def resuming(stage: Stage) -> TrainOnVMOperator:
+    """A training that ends well at its second attempt, if the first one could save."""
+    return scripted(stage, RESUMES, "w")
 
 
 def test_a_clear_while_the_job_takes_its_grace_waits_and_goes_on_from_the_checkpoint(
@@ -348,16 +353,16 @@ def test_a_clear_while_the_job_takes_its_grace_waits_and_goes_on_from_the_checkp
     monkeypatch.setattr(
         RuntimeTaskInstance, "get_task_states", staticmethod(lambda *_, **__: {"run-1": {"train": None}})
     )
-    operator = resuming(stage, "w")
+    operator = resuming(stage)
     parked = stage.deferred(operator)
     job = trigger_of(parked).job
     eventually(lambda: "attempt 1" in on_vm(f"docker logs {job.name}"), "the job's start")
     on_vm(commands.cancel(job, reason="cleared"))
-    waiting = stage.deferred(resuming(stage, "w"))
+    waiting = stage.deferred(resuming(stage))
     assert (waiting.method_name, trigger_of(waiting).number) == ("resume", 1)
     on_vm(f"touch {job.folder}/checkpoint/go")
     event = asyncio.run(fired(trigger_of(waiting)))
-    again = resuming(stage, "w")
+    again = resuming(stage)
     try:
         done = again.resume(CONTEXT, event=event)
     except TaskDeferred as second:
@@ -368,9 +373,7 @@ def test_a_clear_while_the_job_takes_its_grace_waits_and_goes_on_from_the_checkp
 
 def test_two_identical_runs_are_one_training(stage: Stage) -> None:
     """The second run attaches to the first one's job; both return the same record, whoever collects."""
-    stage.script(GATE + GOOD)
-    data = stage.fix()
-    one, two = stage.operator(data, run="run-1"), stage.operator(data, run="run-2")
+    one, two, three = (scripted(stage, GATE + GOOD, "i", run=f"run-{n}") for n in (1, 2, 3))
     first, second = stage.deferred(one), stage.deferred(two)
     job = trigger_of(first).job
     assert stage.containers() == [job.name]
@@ -384,7 +387,7 @@ def test_two_identical_runs_are_one_training(stage: Stage) -> None:
                 pool.submit(two.execute_complete, CONTEXT, event, **(second.kwargs or {})),
             ]
         ]
-    assert done[0] == done[1] == stage.operator(data, run="run-3").execute(CONTEXT)
+    assert done[0] == done[1] == three.execute(CONTEXT)
     assert len(stage.floor.desk().store.all(TrainingRun)) == 1
     assert stage.containers() == []
 
@@ -418,13 +421,12 @@ def test_the_log_of_a_job_that_nobody_followed_is_told_when_it_is_collected(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A VM out of reach, a triggerer that was down: the try that collects has the lines."""
-    stage.script(f"{GATE}{GOOD}print('the last line', flush=True)\n")
-    data = stage.fix()
-    job = trigger_of(stage.deferred(stage.operator(data))).job
+    operator = scripted(stage, f"{GATE}{GOOD}print('the last line', flush=True)\n", "n")
+    job = trigger_of(stage.deferred(operator)).job
     on_vm(f"touch {job.folder}/checkpoint/go; docker wait {job.name}")
     drain, said = session.drain, []
     monkeypatch.setattr(session, "drain", lambda vm, one, _, who: drain(vm, one, said.append, who))
-    stage.operator(data).execute(CONTEXT)
+    operator.execute(CONTEXT)
     assert said[-1] == "the last line"
 
 
@@ -595,7 +597,7 @@ def test_a_retry_goes_on_with_its_job_although_the_champion_changed(
 
     stage.deferred(operator("run-1"))
     (container,) = stage.containers()
-    on_vm("touch edgeloop/jobs/*/checkpoint/go")
+    on_vm("for one in edgeloop/jobs/*/checkpoint; do touch $one/go; done")
     desk.store.put(champion)
     monkeypatch.setattr(registry, "champion", lambda _: champion)
     done = stage.finish(operator("run-1"))
@@ -604,7 +606,7 @@ def test_a_retry_goes_on_with_its_job_although_the_champion_changed(
     assert stage.containers() == []
     with pytest.raises(TaskDeferred) as parked:
         operator("run-2").execute(CONTEXT)
-    on_vm("touch edgeloop/jobs/*/checkpoint/go")
+    on_vm("for one in edgeloop/jobs/*/checkpoint; do touch $one/go; done")
     after = stage.complete(operator("run-2"), parked.value)
     assert desk.store.get(TrainingRun, after).champion == champion.id
 
