@@ -135,9 +135,14 @@ def test_a_mirror_that_dies_before_any_of_its_requests_is_finished_by_the_next_t
         assert [fake.runs[one] for one in fake.active] == [whole]
 
 
-def test_two_mirrors_at_once_end_with_one_run(fake: Any, tell: Any) -> None:
-    """The second runs as a whole between the first one's search and its creation."""
+@pytest.mark.parametrize("late", [False, True])
+def test_two_mirrors_at_once_end_with_one_run(
+    fake: Any, tell: Any, late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second runs as a whole between the first one's search and its creation, whether or not a search sees it."""
     memory = Remembered()
+    if late:
+        monkeypatch.setattr(Mlflow, "_runs_search", lambda *_: (200, {}))
 
     def other(what: str) -> None:
         if what == "runs/create":
@@ -172,6 +177,17 @@ def test_a_run_that_somebody_deleted_is_made_anew(fake: Any, tell: Any) -> None:
     assert second != first
     assert fake.active == [second]
     assert tell(RECORD, memory) == second
+
+
+@pytest.mark.parametrize("memory", [Remembered, NoMemory])
+def test_runs_that_were_made_once_too_often_are_removed(fake: Any, tell: Any, memory: Any) -> None:
+    """A creation whose answer was lost is asked again; of three runs on three pages the earliest stays."""
+    fake.answer("experiments/create", {"name": "wind_power"})
+    tags = [{"key": "edgeloop_training", "value": RECORD.training}]
+    for start in (3, 1, 2):
+        fake.answer("runs/create", {"experiment_id": "e0", "start_time": start, "tags": tags})
+    assert tell(RECORD, memory()) == "run-1"
+    assert fake.active == ["run-1"]
 
 
 def test_many_parameters_and_figures_travel_in_the_sizes_that_the_service_takes(fake: Any, tell: Any) -> None:
