@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from edgeloop.azure_ml.identity import Identity
 from edgeloop.azure_ml.workspace import WorkspaceEndpoint
@@ -18,12 +19,27 @@ if TYPE_CHECKING:
 
 def azure_identity(conn_id: str) -> Identity:
     """Who asks Azure, by a connection of type ``azure``; raises ``ConfigurationError`` naming the field."""
-    return identity_of(conn_id, BaseHook.get_connection(conn_id))
+    try:
+        return identity_of(conn_id, BaseHook.get_connection(conn_id))
+    except AirflowNotFoundException as error:
+        raise _undefined(conn_id) from error
 
 
 async def azure_identity_async(conn_id: str) -> Identity:
     """As :func:`azure_identity`, for triggers: the synchronous look-up can deadlock their event loop."""
-    return identity_of(conn_id, await BaseHook.aget_connection(conn_id))
+    try:
+        return identity_of(conn_id, await BaseHook.aget_connection(conn_id))
+    except AirflowNotFoundException as error:
+        raise _undefined(conn_id) from error
+
+
+def _undefined(conn_id: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"There is no connection {conn_id!r}.",
+        left="nothing was asked of Azure",
+        next=f"Add it: `airflow connections add {conn_id} --conn-type azure --conn-login <client id> --conn-password "
+        '<secret> --conn-extra \'{"tenantId": "<tenant>"}\'`, or name another in azure_ml.connection.',
+    )
 
 
 def identity_of(conn_id: str, connection: Connection) -> Identity:
@@ -63,7 +79,7 @@ def plain_section(
 
     from edgeloop.pipeline_training import Workspace
 
-    named = subscription or str(BaseHook.get_connection(conn_id).extra_dejson.get("subscriptionId") or "")
+    named = subscription or _subscription(conn_id)
     told = {"subscription": named, "resource_group": resource_group, "workspace": workspace, **fields}
     try:
         return Workspace.model_validate({"connection": conn_id, **told})
@@ -74,6 +90,13 @@ def plain_section(
             left="nothing was asked of Azure",
             next=f"Correct them in the DAG; subscription may also stand in extra.subscriptionId of {conn_id!r}.",
         ) from error
+
+
+def _subscription(conn_id: str) -> str:
+    try:
+        return str(BaseHook.get_connection(conn_id).extra_dejson.get("subscriptionId") or "")
+    except AirflowNotFoundException as error:
+        raise _undefined(conn_id) from error
 
 
 def plain_workspace(conn_id: str, subscription: str, resource_group: str, workspace: str) -> WorkspaceEndpoint:

@@ -177,3 +177,14 @@ def test_an_airflow_connection_becomes_the_workspace_of_a_pipelines_section(azur
     found = azure_ml_workspace(section)
     assert found.id == azure.workspace_id
     assert json.dumps(describe(found)["id"]) == json.dumps(azure.workspace_id)
+
+
+def test_a_connection_that_is_not_there_says_how_to_add_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a mistake in a configuration, which no retry mends."""
+    from edgeloop_airflow.azure_ml import azure_identity, plain_workspace
+
+    monkeypatch.delenv("AIRFLOW_CONN_AZURE_DEFAULT", raising=False)
+    for ask in (lambda: azure_identity("nobody"), lambda: plain_workspace("nobody", "", "g", "edge-ws")):
+        with pytest.raises(ConfigurationError, match="There is no connection 'nobody'") as failed:
+            ask()
+        assert "airflow connections add nobody --conn-type azure" in failed.value.next
