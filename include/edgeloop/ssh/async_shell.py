@@ -70,11 +70,10 @@ class AsyncShell:
         Raises:
             UnreachableError: The machine fell silent, or the command did not end in time.
         """
-        # A caller that is cancelled while the session opens would leave it open, and MaxSessions counts it for ever.
         work = asyncio.create_task(self._in_turn(command, timeout))
         self._running.add(work)
         work.add_done_callback(self._ended)
-        return await asyncio.shield(work)
+        return await work
 
     def _ended(self, work: asyncio.Task[Completed]) -> None:
         self._running.discard(work)
@@ -114,9 +113,22 @@ class AsyncShell:
             if self._connection is None or not self.alive:
                 raise EOFError("the SSH connection is closed")
             try:
-                async with asyncio.timeout_at(until):
-                    return await self._connection.create_process(command, encoding=None, stdin=asyncssh.DEVNULL)
+                opening = asyncio.ensure_future(
+                    self._connection.create_process(command, encoding=None, stdin=asyncssh.DEVNULL)
+                )
+                try:
+                    async with asyncio.timeout_at(until):
+                        return await asyncio.shield(opening)
+                except BaseException:
+                    # A session that opens when nobody waits for it any more would count for MaxSessions for ever.
+                    opening.add_done_callback(_shut)
+                    raise
             except asyncssh.ChannelOpenError as error:
                 if self.alive and asyncio.get_running_loop().time() + SESSION_PAUSE_SECONDS > until:
                     raise problems.no_session(self.endpoint, error) from error
             await asyncio.sleep(SESSION_PAUSE_SECONDS * random.uniform(0.5, 1.0))
+
+
+def _shut(opening: asyncio.Future[SSHClientProcess[bytes]]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()

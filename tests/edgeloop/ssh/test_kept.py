@@ -112,6 +112,24 @@ def test_who_lets_go_does_not_close_it_for_others(gates: Gates) -> None:
     go(follow())
 
 
+def test_commands_that_are_given_up_leave_no_session_behind(gates: Gates) -> None:
+    """Whatever moment a caller is cancelled at, its session counts no longer than its command runs."""
+    gate = gates("MaxSessions 2")
+
+    async def follow() -> None:
+        link = kept.hold("vm", always(gate.endpoint))
+        await link.run("true", timeout=20)
+        for step in range(12):
+            task = asyncio.create_task(link.run("sleep 0.1", timeout=20))
+            await asyncio.sleep(step / 2000)
+            task.cancel()
+            await asyncio.wait([task])
+        await asyncio.gather(*(link.run("true", timeout=10) for _ in range(4)))
+        link.close()
+
+    go(follow())
+
+
 def test_a_connection_that_died_is_replaced_once(gates: Gates) -> None:
     """After sshd's restart everybody gets the error once, and all share the one new connection."""
     gate = gates()

@@ -15,6 +15,7 @@ from tests.gates import PASSWORD, make_key, public
 from edgeloop.errors import ConfigurationError, UnreachableError
 from edgeloop.ssh.async_shell import AsyncShell
 from edgeloop.ssh.shell import Completed, Shell
+from lab import faults
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tests.gates import Gates
 
     from edgeloop.ssh.endpoint import Endpoint
+    from lab.site import Site
 
 BOTH = pytest.mark.parametrize("kind", ["shell", "async"])
 KINDS = {
@@ -35,22 +37,17 @@ KINDS = {
 }
 
 
-def run(kind: str, endpoint: Endpoint, command: str = "echo $SSH_CONNECTION") -> str:
+def run(kind: str, endpoint: Endpoint, command: str = "echo $SSH_CONNECTION", seconds: float = 10.0) -> str:
     """What one command says by either shell."""
-    return once(kind, endpoint, command).text
-
-
-def once(kind: str, endpoint: Endpoint, command: str) -> Completed:
-    """One command by either shell."""
     if kind == "shell":
         with Shell(endpoint) as shell:
-            return shell.run(command, timeout=10)
+            return shell.run(command, timeout=seconds).text
 
     async def one() -> Completed:
         async with AsyncShell(endpoint) as shell:
-            return await shell.run(command, timeout=10)
+            return await shell.run(command, timeout=seconds)
 
-    return asyncio.run(one())
+    return asyncio.run(one()).text
 
 
 @BOTH
@@ -174,3 +171,22 @@ def test_an_sshd_that_drops_at_random_is_knocked_at_again(gates: Gates, kind: st
                 assert time.monotonic() < until
                 time.sleep(0.02)
         assert login.result() == "in"
+
+
+@BOTH
+@pytest.mark.fault
+def test_a_machine_that_falls_silent_behind_a_jump_host_is_noticed(
+    site: Site, device: Endpoint, endpoint: Endpoint, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel watches the first hop only; our own keepalives tell long before the command's time is over."""
+    for module in ("connect", "async_connect"):
+        monkeypatch.setattr(f"edgeloop.ssh.{module}.IDLE_SECONDS", 2.0)
+        monkeypatch.setattr(f"edgeloop.ssh.{module}.KEEPALIVE_SECONDS", 0.5)
+    through = replace(endpoint, jump=device)
+    with ThreadPoolExecutor(1) as pool:
+        silent = pool.submit(run, kind, through, "touch /tmp/silent-behind-jump; sleep 90", 100.0)
+        until = time.monotonic() + 20
+        while run(kind, endpoint, "rm /tmp/silent-behind-jump && echo seen") != "seen":
+            assert time.monotonic() < until
+        with faults.cut(site, "vm"), pytest.raises(UnreachableError, match="through connection 'edgeloop_device'"):
+            silent.result()
