@@ -89,7 +89,7 @@ def test_a_training_is_a_run_with_its_dataset_code_compute_figures_and_state(
     assert (run["status"], run["params"]) == ("FINISHED", {"depth": "3"})
     assert (run["start_time"], run["end_time"]) == (1_699_999_940_000, 1_700_000_000_000)
     assert run["tags"] == {
-        "mlflow.runName": RECORD.name, "edgeloop_training": RECORD.training,
+        "mlflow.runName": RECORD.name, "edgeloop_training": RECORD.training, "edgeloop_state": "FINISHED",
         "edgeloop_code": "c1", "edgeloop_compute": "edge-vm", "edgeloop_dataset": "d1",
     }  # fmt: skip
     assert sorted(run["metrics"]) == [
@@ -153,6 +153,17 @@ def test_two_mirrors_at_once_end_with_one_run(
     kept = tell(RECORD, memory)
     assert fake.active == [kept] == [memory.run_id]
     assert len(fake.runs) == 2
+
+
+def test_a_training_that_runs_says_what_it_is(fake: Any, tell: Any) -> None:
+    """A new run of MLflow is running before anybody said so; once it was told, nothing more is sent."""
+    running = replace(RECORD, state=State.RUNNING, metrics=())
+    memory = Remembered()
+    run = fake.runs[tell(running, memory)]
+    assert (run["status"], run["params"], run["tags"]["edgeloop_dataset"]) == ("RUNNING", {"depth": "3"}, "d1")
+    fake.asked.clear()
+    tell(running, memory)
+    assert fake.asked == ["runs/get"]
 
 
 def test_a_training_is_running_then_failed_then_finished(fake: Any, tell: Any) -> None:

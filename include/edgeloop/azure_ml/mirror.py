@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edgeloop.records import TrainingRun
     from edgeloop.store import Store
 
-TRAINING_TAG = "edgeloop_training"
+TRAINING_TAG, STATE_TAG = "edgeloop_training", "edgeloop_state"
 SHORT = 24
 MOST_TEXT = 500
 """The longest value of a parameter (Azure's limit)."""
@@ -108,10 +108,10 @@ def memory_of(store: Store, workspace: WorkspaceEndpoint, record: RunRecord) -> 
     )
 
 
-def record_of(run: TrainingRun, spec: Pipeline, state: State, *, asset: str = "", detail: str = "") -> RunRecord:
+def record_of(run: TrainingRun, spec: Pipeline, state: State, *, asset: str = "") -> RunRecord:
     """What may be told of a training: digests, figures and names of pipeline.yaml, never a text of train.py.
 
-    ``asset`` is the data asset it was trained on, ``detail`` one word about the state.
+    ``asset`` is the data asset it was trained on.
 
     Raises:
         ResidencyError: If metrics.json of an ``on_premises`` pipeline holds other things than figures.
@@ -130,7 +130,6 @@ def record_of(run: TrainingRun, spec: Pipeline, state: State, *, asset: str = ""
         "edgeloop_backend": spec.training.backend,
         "edgeloop_compute": section.compute if section else "",
         "edgeloop_data_asset": asset,
-        "edgeloop_state": detail or state.value.lower(),
         "edgeloop_model_sha256": next((one.sha256 for one in run.outputs if one.path.endswith(".onnx")), ""),
     }
     return RunRecord(
@@ -169,14 +168,16 @@ def mirror(
     ``now`` is the time in seconds since 1970.
     """
     run = _run(tracking, record, memory, now)
-    if run.status in {record.state.value, State.FINISHED.value}:
+    told = run.status == record.state.value and (STATE_TAG, record.state.value) in run.tags
+    if told or run.status == State.FINISHED.value:
         say("Run %s in experiment %s says %s already", run.run_id, record.experiment, run.status)
         return run.run_id
     end = None if record.state is State.RUNNING else max(_milliseconds(now()), run.start_time)
     stamp = run.start_time + int(record.seconds * 1000)
     figures_ = tuple(Metric(key=key, value=value, timestamp=stamp) for key, value in record.metrics)
-    tracking.log(run.run_id, figures_, dict(record.parameters), {**dict(record.tags), TRAINING_TAG: record.training})
-    # The state comes last: a run that says it is finished has its figures.
+    tags = {**dict(record.tags), TRAINING_TAG: record.training, STATE_TAG: record.state.value}
+    tracking.log(run.run_id, figures_, dict(record.parameters), tags)
+    # The state comes last: a run that says it is finished has its figures. A new one says it runs before it has any.
     tracking.update(run.run_id, record.state.value, stamp if record.state is State.FINISHED else end)
     say("Run %s in experiment %s says %s", run.run_id, record.experiment, record.state.value)
     return run.run_id
