@@ -238,7 +238,9 @@ def test_unclaimed_files_are_told_apart(claim: Callable[..., Intake], drop: Drop
     for number in range(3):
         drop(f"north{number}_2014-01.csv")
     watching = Claims(store)
-    assert len(watching.unclaimed(folder.scan())) == 3
+    files = folder.scan()
+    for _ in range(2):  # what nobody claims stays due, though it is the same object
+        assert watching.unclaimed(files) == files
     claim()
     assert watching.unclaimed(folder.scan()) == ()
     late = drop("late_2014-01.csv")
