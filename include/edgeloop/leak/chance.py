@@ -33,8 +33,8 @@ models and metrics: in those of tests/edgeloop/leak/test_honest.py (a hundred, o
 below 1. It is not loose for reports with tables of extremes and medians, whose numbers are all fields of some row: of a
 hundred with 56 such numbers each the least E was 8e-3, so one or two in a thousand of them are refused by chance.
 
-What is not found: rows that a script disguises (scaled and standardised values, sums, reversed digits, ciphers, the low
-bits of weights), fields of two digits or fewer, fields further apart than ``WINDOW`` numbers, values so common that
+What is not found: rows that a script disguises (scaled by what is not in the model, sums, reversed digits, ciphers, the
+low bits of weights), fields of two digits or fewer, fields further apart than ``WINDOW`` numbers, values so common that
 chance explains them, and fewer than three fields unless they are of an identifier column.
 """
 

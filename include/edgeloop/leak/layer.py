@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 MOST_DECIMALS = 12
@@ -61,6 +63,16 @@ def distinctive(values: NDArray[Any]) -> NDArray[Any]:
         short = np.abs(np.rint(size / unit) * unit - size) <= SAME * size
         whole = (size < LEAST_WHOLE) & (size == np.rint(size))
     return np.asarray(fit & ~short & ~whole)
+
+
+def rounded(values: NDArray[Any], fit: NDArray[Any], digits: int) -> Iterator[tuple[int, NDArray[Any]]]:
+    """The layers in which numbers say so many digits, each with which of the fitting ones."""
+    import numpy as np
+
+    size = np.where(fit, np.abs(values), 1.0)
+    decimals = np.clip(digits - 1 - np.floor(np.log10(size)), 0, MOST_DECIMALS).astype(np.int64)
+    for code in np.unique(decimals[fit]).tolist():
+        yield code, fit & (decimals == code)
 
 
 def seconds(values: NDArray[Any]) -> NDArray[Any]:

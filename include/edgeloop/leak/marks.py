@@ -107,6 +107,10 @@ class Marker:
                 values = piece.values[start : start + CHUNK].astype(np.float64)
             places = np.arange(start, start + len(values), dtype=np.int64)
             fit = layer.distinctive(values)
+            if piece.digits:
+                for code, chosen in layer.rounded(values, fit, piece.digits):
+                    self._keep(values[chosen], code, places[chosen], stream)
+                continue
             self._keep(values[fit], kind, places[fit], stream)
             times = layer.seconds(values)
             self._keep(times[fit & ~np.isnan(times)], layer.TIME, places[fit & ~np.isnan(times)], stream)

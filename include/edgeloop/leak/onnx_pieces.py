@@ -12,6 +12,7 @@ from edgeloop.errors import LeakError
 from edgeloop.leak.piece import Numbers, Text
 from edgeloop.leak.unfold import LEAST, runs, unfold, unfold_text
 from edgeloop.leak.unpack import unpacked
+from edgeloop.leak.unscale import unscaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,6 +68,8 @@ class _Walk:
         self.unknown = self.unknown or len(UnknownFieldSet(message)) > 0
         if message.DESCRIPTOR.name == "TensorProto":
             yield from self._tensor(message, path)
+        elif message.DESCRIPTOR.name == "GraphProto":
+            yield from unscaled(message, f"{self.where}, {path}", _values)
         arrays: list[NDArray[Any]] = []
         for field, value in message.ListFields():
             name = f"{path}.{field.name}".lstrip(".")

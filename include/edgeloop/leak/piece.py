@@ -28,10 +28,11 @@ class Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers:
-    """Numbers in their order, an array [n] of any real type."""
+    """Numbers in their order, an array [n] of any real type; ``digits`` of them are sure, 0 for all."""
 
     where: str
     values: NDArray[Any]
+    digits: int = 0
 
 
 Piece = Text | Numbers

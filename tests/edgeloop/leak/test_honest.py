@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVR
 from tests.edgeloop.leak.honest import FEATURES, HONEST, converted, fitted, trainings
 
@@ -37,6 +39,10 @@ def test_a_hundred_honest_outputs_pass(farm: Ground, monkeypatch: pytest.MonkeyP
 KEEPERS = {
     "nearest neighbours": KNeighborsRegressor,
     "support vectors": lambda: SVR(C=100),
+    "nearest neighbours behind a scaler": lambda: make_pipeline(StandardScaler(), KNeighborsRegressor()),
+    "support vectors behind a scaler": lambda: make_pipeline(StandardScaler(), SVR(C=10)),
+    "nearest neighbours behind another scaler": lambda: make_pipeline(MinMaxScaler(), KNeighborsRegressor()),
+    "nearest neighbours behind two": lambda: make_pipeline(MinMaxScaler(), StandardScaler(), KNeighborsRegressor()),
 }
 
 
