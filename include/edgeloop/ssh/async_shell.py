@@ -113,22 +113,9 @@ class AsyncShell:
             if self._connection is None or not self.alive:
                 raise EOFError("the SSH connection is closed")
             try:
-                opening = asyncio.ensure_future(
-                    self._connection.create_process(command, encoding=None, stdin=asyncssh.DEVNULL)
-                )
-                try:
-                    async with asyncio.timeout_at(until):
-                        return await asyncio.shield(opening)
-                except BaseException:
-                    # A session that opens when nobody waits for it any more would count for MaxSessions for ever.
-                    opening.add_done_callback(_shut)
-                    raise
+                async with asyncio.timeout_at(until):
+                    return await self._connection.create_process(command, encoding=None, stdin=asyncssh.DEVNULL)
             except asyncssh.ChannelOpenError as error:
                 if self.alive and asyncio.get_running_loop().time() + SESSION_PAUSE_SECONDS > until:
                     raise problems.no_session(self.endpoint, error) from error
             await asyncio.sleep(SESSION_PAUSE_SECONDS * random.uniform(0.5, 1.0))
-
-
-def _shut(opening: asyncio.Future[SSHClientProcess[bytes]]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().close()
