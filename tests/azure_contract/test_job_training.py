@@ -19,7 +19,6 @@ from edgeloop.azure_ml.jobs import job_name
 from edgeloop.errors import (
     ConfigurationError,
     IntegrityError,
-    ResidencyError,
     TrainingFailedError,
     TrainingInterruptedError,
     UnreachableError,
@@ -331,16 +330,6 @@ def test_a_kill_on_the_worker_cancels_unless_the_task_still_runs(cloud: Cloud) -
     assert len(cloud.azure.log("POST", "/cancel")) == 1
 
 
-def test_a_datastore_that_leads_elsewhere_is_refused(cloud: Cloud) -> None:
-    """There is one copy of the data, in the pipeline's own account; nothing is submitted to read or write another."""
-    cloud.floor.edit("pipeline.yaml", "datastore: edge_data", "datastore: workspaceblobstore")
-    task = PrepareComputeOperator(task_id="attach_compute", pipeline="tiny_power", key=KEY)
-    for run in (task.execute, cloud.operator().execute):
-        with pytest.raises(ConfigurationError, match="leads to edgemlstore/azureml-blobstore"):
-            run({"ti": ti(), "dag_run": None})
-    assert cloud.azure.log("PUT", "/jobs/") == []
-
-
 def test_a_compute_that_is_missing_is_named_with_what_to_do(cloud: Cloud) -> None:
     """Nobody hands Azure a key unasked; with compute and datastore in place the task returns the compute's name."""
     task = PrepareComputeOperator(task_id="attach_compute", pipeline="tiny_power", key=KEY)
@@ -348,17 +337,6 @@ def test_a_compute_that_is_missing_is_named_with_what_to_do(cloud: Cloud) -> Non
     cloud.floor.edit("pipeline.yaml", "  datastore: edge_data", "  datastore: edge_data\n  compute: nobody")
     with pytest.raises(ConfigurationError, match=r"no compute 'nobody'.*\n.*\n.*send_key: true"):
         task.execute({"ti": ti()})
-
-
-def test_an_on_premises_pipeline_needs_its_permit_again_at_run(cloud: Cloud) -> None:
-    """Marked on_premises after the batch was claimed: nothing is asked of Azure, unless the permit is there."""
-    cloud.parked()
-    before = len(cloud.azure.log())
-    cloud.desk.store.fix("training_configs", KEY, cloud.desk.store.get(Dataset, cloud.dataset).config)
-    cloud.floor.edit("pipeline.yaml", "residency: cloud", "residency: on_premises")
-    with pytest.raises(ResidencyError, match=r"\[azure_ml_outputs\]"):
-        cloud.operator().execute({"ti": ti(), "dag_run": None})
-    assert len(cloud.azure.log()) == before
 
 
 def test_the_pipeline_backend_goes_the_same_way(cloud: Cloud) -> None:
