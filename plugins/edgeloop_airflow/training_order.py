@@ -16,6 +16,7 @@ from edgeloop.training.job import MIB
 from edgeloop.training.leaks import leak_check
 from edgeloop.training.plan import cargo, job_of, plan
 from edgeloop.training.trainer_image import VmImages
+from edgeloop_airflow.links import blob_url
 from edgeloop_airflow.residency import training_vm
 
 if TYPE_CHECKING:
@@ -163,6 +164,9 @@ class PipelineOrder:
             f"Collected {collected}; {stored.seconds:.0f} s of training in attempt {found.attempt}, "
             f"{found.last.peak // MIB} of {job.memory_mb} MiB at its peak"
         )
+        for one in stored.outputs:
+            if "/reports/" in one.path:
+                say(f"Report: {blob_url(desk.blobs, one.path)}")
         return stored.id
 
     def token(self) -> str:
