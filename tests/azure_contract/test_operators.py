@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from tests.azure_contract.bench import KEY, RUN, SECTION, finished, mirror_run, started
 
 from edgeloop.azure_ml.report import begun
-from edgeloop.errors import ConfigurationError, ConflictError, EdgeloopError, UnreachableError
+from edgeloop.errors import ConfigurationError, ConflictError, UnreachableError
 from edgeloop_airflow.azure_ml_compute import (
     AttachToWorkspaceOperator,
     DetachFromWorkspaceOperator,
@@ -134,12 +135,12 @@ def test_the_key_stays_here_unless_the_pipeline_may_hand_it_over(
     """`send_key` of an on_premises pipeline needs the permit; with it Azure gets the key and its fingerprint."""
     attach = AttachToWorkspaceOperator(task_id="a", pipeline="tiny_power")
     floor.edit("pipeline.yaml", "  workspace: edge-ws", "  workspace: edge-ws\n  send_key: true")
-    with pytest.raises(EdgeloopError, match=r"send_key"):
-        attach.execute({})
-    assert azure.log("PUT") == []
+    # Refused at load: what was valid before runs on, without the key.
+    assert attach.execute({}) == "edge-vm"
+    assert "privateKeyData" not in json.dumps(azure.log("PUT")[0]["request_body"])
     floor.edit("pipeline.yaml", "azure_ml:", "residency_permits: [azure_ml_outputs]\nazure_ml:")
     assert attach.execute({}) == "edge-vm"
-    body = azure.log("PUT")[0]["request_body"]
+    body = azure.log("PUT")[1]["request_body"]
     assert "BEGIN OPENSSH" in body["properties"]["properties"]["administratorAccount"]["privateKeyData"]
     assert body["tags"]["edgeloop-key"].startswith("SHA256:")
 
