@@ -18,6 +18,9 @@ from airflow.sdk.configuration import conf
 
 SOURCE = "training"
 BLOCK_BYTES = 1 << 18
+SETTLE_SECONDS = 20.0
+UNSEEN_SECONDS = 2.0
+SETTLE_POLL_SECONDS = 0.1
 STAMPED = re.compile(rb'"timestamp":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z)"')
 """Airflow's own records have microseconds, a job's have nanoseconds."""
 _log = structlog.get_logger(logger_name=SOURCE)
@@ -36,6 +39,23 @@ async def last_stamp(task_instance: Any) -> str:
     if task_instance is None:
         return ""
     return await asyncio.to_thread(_newest, _paths(task_instance))
+
+
+async def settled(task_instance: Any, stamp: str) -> None:
+    """Wait until the line of this stamp stands in the log on this disk, for SETTLE_SECONDS at most.
+
+    A trigger that fires is taken out of Airflow 3.3.2's supervisor by another channel than its lines come by: the log
+    was closed before the last five of them were written (seen), and they went to the triggerer's own log.
+    """
+    if task_instance is None or not stamp:
+        return
+    loop = asyncio.get_running_loop()
+    until = loop.time() + SETTLE_SECONDS
+    while (found := await last_stamp(task_instance)) < stamp and loop.time() < until:
+        if not found:
+            # Logs that are not where they should be cannot be waited for.
+            until = min(until, loop.time() + UNSEEN_SECONDS)
+        await asyncio.sleep(SETTLE_POLL_SECONDS)
 
 
 def _newest(tries: list[str]) -> str:

@@ -128,6 +128,7 @@ class TrainingTrigger(BaseTrigger):
             logged=lambda: task_log.last_stamp(self.task_instance),
         )
         ending = await follower.run()
+        await task_log.settled(self.task_instance, follower.place)
         yield TriggerEvent({"ending": ending.value})
 
     @property

@@ -66,6 +66,31 @@ def test_the_last_line_of_the_log_is_found(folder: Path) -> None:
     assert last() == STAMPS[2]
 
 
+def test_a_trigger_waits_until_its_last_line_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was passed on is on the disk before the event is fired; what never comes is not waited for for ever."""
+    path = folder / "attempt=2.log.trigger.7.log"
+    path.write_text(record(STAMPS[1], "a") + "\n")
+    monkeypatch.setattr(task_log, "SETTLE_POLL_SECONDS", 0.01)
+
+    async def late() -> bool:
+        waiting = asyncio.create_task(task_log.settled(TI, STAMPS[2]))
+        await asyncio.sleep(0.05)
+        waited = not waiting.done()
+        path.write_text(record(STAMPS[1], "a") + "\n" + record(STAMPS[2], "b") + "\n")
+        await waiting
+        return waited
+
+    assert asyncio.run(late())
+    asyncio.run(task_log.settled(None, STAMPS[5]))
+    asyncio.run(task_log.settled(TI, ""))
+    monkeypatch.setattr(task_log, "SETTLE_SECONDS", 0.05)
+    asyncio.run(task_log.settled(TI, STAMPS[5]))
+    path.unlink()
+    monkeypatch.setattr(task_log, "UNSEEN_SECONDS", 0.05)
+    monkeypatch.setattr(task_log, "SETTLE_SECONDS", 3600.0)
+    asyncio.run(task_log.settled(TI, STAMPS[5]))
+
+
 def test_an_earlier_try_tells_where_it_was(folder: Path) -> None:
     """A try that attached and has no line yet goes on where the one before it was; other tasks' logs count nothing."""
     (folder / "attempt=1.log.trigger.7.log").write_text(record(STAMPS[5], "a") + "\n")

@@ -153,6 +153,11 @@ class Follower:
                 await asyncio.wait_for(self._keep(link), GOODBYE_SECONDS)
             link.close()
 
+    @property
+    def place(self) -> str:
+        """The stamp of the last line that was passed on; "" if there was none."""
+        return self._reader.cursor if self._reader is not None else ""
+
     async def _once(self, link: Held) -> bool:
         """One look; True when nothing runs any more and its whole log was passed on."""
         if self._reader is None:
