@@ -6,6 +6,7 @@ import fcntl
 import os
 import subprocess
 import tarfile
+import time
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -211,6 +212,25 @@ def test_a_part_has_one_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert part.read_bytes() == b"123"
 
 
+def test_a_part_that_went_away_while_it_was_waited_for_is_begun_anew(tmp_path: Path) -> None:
+    """The lock is then on a file that has no name any more; what is written there would be lost."""
+    look(tmp_path)
+    data = os.urandom(1000)
+    part = tmp_path / text.CACHE / f"{sha256_hex(data)}.part"
+    command = text.take_large(JOB, sha256_hex(data), len(data))
+    with part.open("ab") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        shell = subprocess.Popen(["sh", "-c", command], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        until = time.monotonic() + 60
+        while not os.path.lexists(f"/proc/{shell.pid}/fd/9"):
+            assert time.monotonic() < until, "it never opened the part"
+            time.sleep(0.01)
+        part.unlink()
+    out, _ = shell.communicate(data, timeout=60)
+    assert (shell.returncode, out) == (0, b"from 0\ngood\n")
+    assert (tmp_path / text.CACHE / sha256_hex(data)).read_bytes() == data
+
+
 def test_a_receiver_whose_sender_fell_silent_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would hold the lock for hours; what it got stays for the next one."""
     monkeypatch.setattr(text, "STALL_SECONDS", 0.2)
@@ -221,8 +241,8 @@ def test_a_receiver_whose_sender_fell_silent_ends(tmp_path: Path, monkeypatch: p
         assert shell.stdout is not None
         shell.stdin.write(b"123")
         shell.stdin.flush()
+        assert shell.wait(timeout=60) == text.INCOMPLETE
         assert shell.stdout.read() == b"from 0\nshort 3\n"
-        assert shell.wait() == text.INCOMPLETE
 
 
 def test_what_an_earlier_attempt_left_stays(tmp_path: Path) -> None:
