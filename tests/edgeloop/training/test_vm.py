@@ -77,9 +77,14 @@ def test_a_second_submission_attaches(bench: Bench) -> None:
     bench.engage(job, FOREVER)
     with Shell(bench.endpoint) as shell:
         assert TrainingVm(shell).submit(job) is False
-        assert bench.look(job).attempts == bench.look(job).attempts[:1]
+        assert len(bench.look(job).attempts) == 1
+    token = f"cat {job.folder}/attempt-1/watch"
+    eventually(lambda: bench.on_vm(token) != "", "the first guard")
+    first = bench.on_vm(token)
     found = bench.engage(job, FOREVER)
     assert (found.status, found.deadline) == ("running", job.deadline)
+    # Whoever attaches sees to it that the VM keeps deadline and stops itself, should what did so have been killed.
+    eventually(lambda: bench.on_vm(token) not in {"", first}, "another guard")
     assert steps(bench) == ["submit", "attach", "attach"]
     assert len(bench.on_vm(commands.present(job)).split()) == 1
 
