@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def test_a_hundred_honest_outputs_pass(farm: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models of sixteen kinds, their metrics and reports with a table of extremes: no false alarm, and none is near."""
+    """Models of sixteen kinds, their metrics and reports with a table of quartiles: no false alarm, and none is near."""
     nearest: list[float] = []
     judge = search.judge
 
@@ -32,7 +32,7 @@ def test_a_hundred_honest_outputs_pass(farm: Ground, monkeypatch: pytest.MonkeyP
     marks = [farm.checked(outputs).marks for outputs in trainings(farm.frame)]
     assert len(marks) == HONEST
     # Not because nothing was compared.
-    assert sorted(marks)[HONEST // 2] > 50
+    assert sorted(marks)[HONEST // 2] > 30
     assert min(nearest) > LOG_ALONE
 
 
