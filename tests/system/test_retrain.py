@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.system, pytest.mark.timeout(420, func_only=True)]
 
 MANY = "many"
-SECONDS = 180.0
-KEYS = tuple(f"2014-01@{number:016x}" for number in range(8))
+SECONDS = 360.0
+KEYS = tuple(f"2014-01@{number:016x}" for number in range(5))
 SLOTS = 128
 
 

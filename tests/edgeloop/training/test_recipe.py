@@ -79,9 +79,9 @@ def test_what_is_no_part_of_it_changes_nothing(home: Path, name: str, old: str, 
 def test_requirements_are_part_of_it(home: Path) -> None:
     """The file is named and told by its content."""
     edit(home, "pipeline.yaml", "  image: edgeloop/trainer", "  image: edgeloop/trainer\n  requirements: more.txt")
-    (home / "more.txt").write_text("polars==1.0 --hash=sha256:00\n")
+    (home / "more.txt").write_text("polars==1.0 --hash=sha256:" + "0" * 64)
     before = recipe(home)
-    (home / "more.txt").write_text("polars==1.1 --hash=sha256:11\n")
+    (home / "more.txt").write_text("polars==1.1 --hash=sha256:" + "1" * 64)
     assert recipe(home).changes(before).startswith("requirements changed: more.txt ")
 
 
