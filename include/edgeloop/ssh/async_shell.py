@@ -99,7 +99,8 @@ class AsyncShell:
                 done = await process.wait()
         finally:
             process.close()
-        if done.exit_status is None and done.exit_signal is None:
+        told = done.exit_status is not None or done.exit_signal is not None
+        if not told or (not self.alive and done.exit_status in {None, -1}):
             raise EOFError("the connection ended before the command did")
         out, err = (part if isinstance(part, bytes) else b"" for part in (done.stdout, done.stderr))
         code = -1 if done.exit_status is None else done.exit_status
