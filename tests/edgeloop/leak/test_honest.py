@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def test_a_hundred_honest_outputs_pass(farm: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models of sixteen kinds, their metrics and reports with a table of quartiles: no false alarm, and none is near."""
+    """Models of sixteen kinds, their metrics and reports with a table of quartiles: no false alarm."""
     nearest: list[float] = []
     judge = search.judge
 
