@@ -31,7 +31,7 @@ side in a short report have E below 1e-5, a time, a site and a power 1e-4; in a 
 fields are needed. A hundred honest outputs raise at most 100 * streams * sizes * ``ALONE`` alarms. That is loose for
 models and metrics: in those of tests/edgeloop/leak/test_honest.py (a hundred, of sixteen kinds) no three fields had E
 below 1. It is not loose for reports with tables of statistics, whose numbers are all fields of some row. It does not
-hold for tables of extremes: an outlier is extreme in several columns at once, so that three fields of its row stand there
+hold for tables of extremes: an outlier is extreme in several columns at once, so that three of its fields stand
 together (seen in one of a hundred tables of minima and maxima of the farm). Such a report is refused.
 
 What is not found: rows that a script disguises (scaled by what is not in the model, sums, reversed digits, ciphers, the
