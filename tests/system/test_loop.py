@@ -331,7 +331,7 @@ def test_a_broken_pipeline_is_one_import_error_and_hurts_no_other(loop: Loop, br
     assert loop.admin.run(run.dag_id, run.run_id).state == "success"
     dags = {dag.dag_id: dag for dag in loop.admin.dags()}
     mine = [dag for name, dag in dags.items() if name.startswith("wind_power_")]
-    assert len(mine) == 7
+    assert len(mine) == 8
     assert not [dag.dag_id for dag in mine if dag.stale or dag.import_errors or dag.paused]
     assert not [name for name in dags if name.startswith("broken_")]
 
