@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 import edgeloop
-from edgeloop.errors import ConfigurationError, EdgeloopError
+from edgeloop.errors import ConfigurationError, UnreachableError
 from edgeloop.records import sha256_hex
 from edgeloop.ssh import kept
 from edgeloop.training import commands
 from edgeloop.training.follow import Follower, Patience
 from edgeloop.training.job import Job
 from edgeloop_airflow import hooks, task_log
+from edgeloop_airflow.giveup import GivesUp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,14 +37,11 @@ ARGUMENTS = (
     "link_seconds",
     "version",
 )
-DEFERRED = "deferred"
-STATE_SECONDS = 120.0
 ANSWER_SECONDS = 20.0
 GONE_SECONDS = 60.0
 """How long it is watched; the VM carries the stop out whether it is or not."""
 GONE_POLL_SECONDS = 0.5
-_AT_WORK: set[asyncio.Task[None]] = set()
-"""The event loop only holds tasks weakly."""
+STOP_AGAIN_SECONDS = 10.0
 
 
 def follower_name(dag_id: str, run_id: str) -> str:
@@ -49,7 +49,7 @@ def follower_name(dag_id: str, run_id: str) -> str:
     return sha256_hex(f"{dag_id} {run_id}".encode())[:16]
 
 
-class TrainingTrigger(BaseTrigger):
+class TrainingTrigger(GivesUp):
     """Follows one job on a VM and fires once: ended, past its deadline, or out of reach for too long.
 
     Its lines reach the task's log while it runs. A triggerer that restarts goes on after the last line.
@@ -139,83 +139,54 @@ class TrainingTrigger(BaseTrigger):
     async def _endpoint(self) -> Endpoint:
         return await hooks.ssh_endpoint_async(self.connection)
 
-    async def on_kill(self) -> None:
-        """Stop the job if the task really left ``deferred``.
+    @property
+    def work(self) -> str:
+        """The job, as the log names it."""
+        return f"job {self.job.name}"
 
-        Airflow 3.3.2 comes here too when it hands the trigger to another triggerer; the task is deferred then, and
-        the job must live. And it cancels this hook again with every sync, about once a second, until the hook has
-        ended: on a busy machine that was before it had asked for the task's state. So the work has a task of its own.
-        """
-        work = asyncio.get_running_loop().create_task(self._give_up(), name=f"give up {self.job.name}")
-        _AT_WORK.add(work)
-        work.add_done_callback(_AT_WORK.discard)
-        await asyncio.shield(work)
-
-    async def _give_up(self) -> None:
-        try:
-            state = await self._task_state()
-        except Exception as error:  # noqa: BLE001 - whatever keeps the answer away, an unconfirmed kill kills nothing
-            self.log.warning("Airflow does not say what became of the task, job %s goes on: %s", self.job.name, error)
-            return
-        if state == DEFERRED and not await self._succeeded():
-            self.log.info("The task is still deferred: job %s goes on under another triggerer", self.job.name)
-            return
-        await self._stop(f"try {self.attempt} of the task was given up, it is {state or 'cleared'} now")
-
-    async def _succeeded(self) -> bool:
-        """Whether a later try of this very task follows the job by now.
-
-        A clear can be so quick that the next try has found the job running and is parked before anybody tells this
-        trigger (seen on 3.3.2): `deferred` is then that try's state, and what was cleared would never be stopped.
-        """
+    async def succeeded(self) -> bool:
+        """Whether a later try of this very task follows the job by now; it signed on the VM."""
         if self.task_instance is None:
             return False
         link = kept.hold(self.connection, self._endpoint)
         try:
             said = (await link.run(commands.follower(self.job, self._who), timeout=ANSWER_SECONDS)).text.strip()
-        except EdgeloopError as error:
-            self.log.warning("The VM does not say who follows %s, it goes on: %s", self.job.name, error)
-            return False
         finally:
             link.close()
         return said.isdigit() and int(said) > self.attempt
 
-    async def _task_state(self) -> str | None:
-        """The task's state now; None when it has none (cleared) or is gone.
+    async def stop(self, reason: str) -> None:
+        """Leave word on the VM, where the stop is carried out, and see the job go.
 
-        In a thread: Airflow calls this hook in a task that its synchronous calls cannot be bridged from.
+        A VM that is out of reach is asked again, for as long as the job may run: its task is gone, and nobody else
+        would. A later try that attached meanwhile keeps the job.
         """
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+        while True:
+            try:
+                return await self._ask(reason)
+            except UnreachableError as error:
+                if time.time() + STOP_AGAIN_SECONDS > self.deadline:
+                    raise
+                self.log.warning("%s is not told to stop yet, trying until its deadline: %s", self.job.name, error.what)
+            while True:
+                await asyncio.sleep(STOP_AGAIN_SECONDS)
+                with suppress(UnreachableError):
+                    if await self.succeeded():
+                        self.log.info("A later try follows %s: it goes on", self.job.name)
+                        return None
+                    break
 
-        one = self.task_instance
-        if one is None:
-            return DEFERRED
-        states = await asyncio.wait_for(
-            asyncio.to_thread(
-                RuntimeTaskInstance.get_task_states,
-                one.dag_id,
-                map_index=one.map_index,
-                task_ids=[one.task_id],
-                run_ids=[one.run_id],
-            ),
-            STATE_SECONDS,
-        )
-        known: dict[str, str | None] = states.get(one.run_id) or {}
-        return next(iter(known.values()), None)
-
-    async def _stop(self, reason: str) -> None:
+    async def _ask(self, reason: str) -> None:
         job = self.job
         link = kept.hold(self.connection, self._endpoint)
         try:
-            await link.run(commands.cancel(job, reason=reason), timeout=ANSWER_SECONDS)
+            await link.run(commands.cancel(job, reason=f"try {self.attempt}: {reason}"), timeout=ANSWER_SECONDS)
             self.log.info("Asked the VM to stop %s: %s", job.name, reason)
             async with asyncio.timeout(GONE_SECONDS):
                 while (await link.run(commands.present(job), timeout=ANSWER_SECONDS)).text:  # noqa: ASYNC110 - remote
                     await asyncio.sleep(GONE_POLL_SECONDS)
         except TimeoutError:
             self.log.info("%s still writes its last; the VM stops it when its grace is over", job.name)
-        except EdgeloopError as error:
-            self.log.warning("Container %s may still run: %s", job.name, error)
         else:
             self.log.info("%s is gone", job.name)
         finally:

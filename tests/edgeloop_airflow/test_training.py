@@ -23,7 +23,7 @@ from edgeloop.ssh.shell import Shell
 from edgeloop.training import commands, session
 from edgeloop.training.job import Job
 from edgeloop.training.remote import TrainingVm
-from edgeloop_airflow import hooks
+from edgeloop_airflow import hooks, training_trigger
 from edgeloop_airflow.training import AttachComputeOperator, FixDatasetOperator, TrainOnVMOperator
 from edgeloop_airflow.training_trigger import TrainingTrigger
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from tests.edgeloop_airflow.conftest import Floor
 
+    from edgeloop.ssh.endpoint import Endpoint
     from lab.site import Site
 
 GOOD = """
@@ -500,6 +501,36 @@ def test_a_kill_stops_the_job_only_when_the_task_was_given_up(
     trigger.task_instance = TI
     asyncio.run(trigger.on_kill())
     assert stage.containers() == ([] if stopped else [trigger.job.name])
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["gone", "cleared and attached again"])
+def test_a_kill_that_the_vm_did_not_hear_is_told_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, *, later: bool
+) -> None:
+    """Nobody else would stop the job of a task that is gone; one that a later try follows by then goes on."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    states = {"run-1": {"train": "failed"}}
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(lambda *_, **__: states))
+    monkeypatch.setattr(training_trigger, "STOP_AGAIN_SECONDS", 0.05)
+    _, parked = slow(stage)
+    trigger = trigger_of(parked)
+    trigger.task_instance = TI
+    reached, asked = trigger._endpoint, []
+
+    async def endpoint() -> Endpoint:
+        asked.append(time.monotonic())
+        if len(asked) < 4:
+            raise UnreachableError("The VM is dark.", left="the job", next="wait")
+        return await reached()
+
+    monkeypatch.setattr(trigger, "_endpoint", endpoint)
+    if later:
+        with Shell(hooks.ssh_endpoint("edgeloop_vm")) as shell:
+            TrainingVm(shell).follow(trigger.job, trigger._who, trigger.attempt + 1)
+    asyncio.run(trigger.on_kill())
+    assert stage.containers() == ([trigger.job.name] if later else [])
+    assert len(asked) >= 4
 
 
 def test_a_kill_that_cannot_be_confirmed_stops_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
