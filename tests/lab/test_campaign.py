@@ -30,7 +30,7 @@ def test_the_small_pipeline_is_the_sample_but_for_what_is_said_to_differ(tmp_pat
     assert loaded.find(campaign_site.PIPELINE).code_digest == sample.code_digest
     text = spec.read_text(encoding="utf-8")
     for old, new, why in campaign_site.SMALL:
-        assert old not in text
+        assert old not in text.replace(new, "")
         before = text.splitlines()[text[: text.index(new)].count("\n") - 1]
         assert before.strip() == f"# {why}"
 
