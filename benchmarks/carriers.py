@@ -95,7 +95,7 @@ def rclone(verb: str, arguments: list[str], place: Place) -> list[str]:
 
 
 def ours(verb: str, folder: Path, place: Place) -> list[str]:
-    """Our own, as a child of the same kind: ``send``, ``upload`` (with read-back) or ``batch`` (with manifest)."""
+    """Our own, as a child of the same kind: ``send``, ``upload`` (reads back), ``batch`` or ``checksum`` (manifest)."""
     return [sys.executable, "-m", "benchmarks.courier", verb, str(folder), place.connection_string, place.container]
 
 

@@ -1,6 +1,6 @@
 """Our own transfers as a command, so that a benchmark can measure them as it measures AzCopy and rclone.
 
-    python -m benchmarks.courier send|upload|batch <folder> <connection string> <container>
+    python -m benchmarks.courier send|upload|batch|checksum <folder> <connection string> <container>
 
 Prints as JSON how many seconds of it were the interpreter's imports, and how many bytes it sent.
 """
@@ -25,8 +25,8 @@ def main(verb: str, folder: str, connection_string: str, name: str) -> None:
     container = account.container(name)
     start = time.perf_counter() - BEGIN
     files = [Outgoing(name=one.name, path=one) for one in sorted(Path(folder).iterdir())]
-    if verb == "batch":
-        sent = upload_all(container, files, batch="benchmark").sent
+    if verb in {"batch", "checksum"}:
+        sent = upload_all(container, files, batch="benchmark", checksum=verb == "checksum").sent
     else:
         sent = sum(one.sent for one in send_all(container, files, prove=verb == "upload"))
     print(json.dumps({"start": round(start, 3), "sent": sent}))

@@ -1,11 +1,12 @@
 """The files of a batch, and the manifest that is written when the last of them is proven.
 
-    manifests/<batch>.json      names, sizes, sha256, the etag of the version that was read back, and how it was proven
+    manifests/<batch>.json      names, sizes, sha256, the etag of the version that was read back, how it was proven, and
+                                the stamp of the file that was read, if one can be trusted (edgeloop.transfer.stamp)
 
 So a manifest that is there says that everything in it was proven, whatever became of the task that wrote it. A file
 that stands in it, and whose blob still has the etag it was proven under, is known to be there without reading it again:
 the service gives a blob another etag with every write. Metadata is not believed for that, since it is written before
-the proof.
+the proof. Nor is the file read, if it has the stamp that it had then.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 from edgeloop.errors import ConflictError, IntegrityError, NotFoundError
 from edgeloop.records import FileRef, canonical_json, sha256_hex
 from edgeloop.transfer.crew import work_through
-from edgeloop.transfer.plan import Terms, plan
+from edgeloop.transfer.plan import LARGEST, Terms, plan
 from edgeloop.transfer.progress import Meter
-from edgeloop.transfer.target import Transferred, ref_of
+from edgeloop.transfer.stamp import read, stamp_of
+from edgeloop.transfer.target import Transferred
 from edgeloop.transfer.upload import Courier
 
 if TYPE_CHECKING:
@@ -66,11 +68,18 @@ class Shipment:
 
 
 def upload_all(
-    container: Target, outgoing: Sequence[Outgoing], *, batch: str, terms: Terms | None = None, log: Log | None = None
+    container: Target,
+    outgoing: Sequence[Outgoing],
+    *,
+    batch: str,
+    terms: Terms | None = None,
+    log: Log | None = None,
+    checksum: bool = False,
 ) -> Shipment:
     """Put every file into its blob, prove each, and write the manifest last.
 
-    The same files again are a no-op. Interrupted anywhere, there is no manifest, and the next try goes on.
+    The same files again are a no-op. Interrupted anywhere, there is no manifest, and the next try goes on. With
+    ``checksum`` every file is read and hashed, though the manifest knows it by size, inode and times.
 
     Raises:
         ConflictError: Other content has one of the names, or the manifest is there with other files; both stay.
@@ -86,10 +95,10 @@ def upload_all(
         )
     written = _read(container, name)
     known = written or {}
-    sent = send_all(container, outgoing, terms=terms, log=log, known=known, prove=True)
-    changed = any(_entry(one) != known.get(one.file.path) for one in sent if one.proof != PROVEN_BEFORE)
-    if written is None or changed or len(sent) != len(written):
-        _write(container, batch, [_kept(one, known) for one in sent], written)
+    sent = send_all(container, outgoing, terms=terms, log=log, known=known, prove=True, checksum=checksum)
+    entries = {one.file.path: _kept(one, known) for one in sent}
+    if entries != written:
+        _write(container, batch, list(entries.values()), written)
     return Shipment(manifest=name, files=tuple(sent))
 
 
@@ -129,21 +138,29 @@ def send_all(
     log: Log | None = None,
     known: dict[str, dict[str, Any]] | None = None,
     prove: bool = False,
+    checksum: bool = False,
 ) -> list[Transferred]:
     """Send many files at once, small ones side by side and large ones block by block; read back only with ``prove``.
 
-    ``known`` are a manifest's entries by name. Memory is bounded as for one file: by workers and the size of a block.
+    ``known`` are a manifest's entries by name; with ``checksum`` their stamps are not believed. Memory is bounded as
+    for one file: by workers and the size of a block.
     """
     terms = terms or Terms()
     courier, known = Courier(container, terms, log=log), known or {}
     with ThreadPoolExecutor(1) as aside:
         listing = aside.submit(_there, container, outgoing)
-        # While the service makes its list, what may be in it is hashed.
-        refs = {one.name: one.known or ref_of(one.name, one.path) for one in outgoing if one.name in known}
+        # While the service makes its list, files are looked at, and those that changed since they were proven are read.
+        found = {one.name: one.path.stat() for one in outgoing}
+        same = {
+            one.name: _same(one, known[one.name], "" if checksum else stamp_of(found[one.name]))
+            for one in outgoing
+            if one.name in known and known[one.name]["size"] == found[one.name].st_size
+        }
         there = listing.result()
-    sizes = {one.name: one.path.stat().st_size for one in outgoing}
+    sizes = {name: one.st_size for name, one in found.items()}
     meter = Meter(f"{len(outgoing)} files", sum(sizes.values()), log=log)
-    done: dict[str, Transferred] = {}
+    done = {name: one for name, one in same.items() if one is not None and there.get(name) == one.etag}
+    meter.add(sum(sizes[name] for name in done), resumed=True)
 
     def one(file: Outgoing) -> None:
         take = courier.upload if prove else courier.send
@@ -152,25 +169,25 @@ def send_all(
         meter.add(sizes[file.name], resumed=moved.found)
 
     way = plan(0, terms, container.features)
-    left = []
-    for file in outgoing:
-        if proven := _proven_before(refs.get(file.name), known.get(file.name), there.get(file.name)):
-            done[file.name] = proven
-            meter.add(sizes[file.name], resumed=True)
-        else:
-            left.append(file)
+    left = [file for file in outgoing if file.name not in done]
     # A large file takes all workers for its blocks; small ones take one each.
     work_through(way.workers, (file for file in left if sizes[file.name] <= way.block_bytes), one)
     work_through(1, (file for file in left if sizes[file.name] > way.block_bytes), one)
     return [done[file.name] for file in outgoing]
 
 
-def _proven_before(ref: FileRef | None, entry: dict[str, Any] | None, etag: str | None) -> Transferred | None:
-    if ref is None or entry is None or etag is None or entry["etag"] != etag:
+def _same(file: Outgoing, entry: dict[str, Any], stamp: str) -> Transferred | None:
+    """What the manifest says of the file, if that is still what lies there."""
+    ref = FileRef(path=file.name, size=entry["size"], sha256=entry["sha256"])
+    if file.known is not None:
+        seen, stamp = file.known, ""
+    elif stamp and entry.get("stamp") == stamp:
+        seen = ref
+    else:
+        seen, stamp = read(file.name, file.path)
+    if (seen.size, seen.sha256) != (ref.size, ref.sha256):
         return None
-    if (ref.size, ref.sha256) != (entry["size"], entry["sha256"]):
-        return None
-    return Transferred(file=ref, found=True, sent=0, etag=etag, proof=PROVEN_BEFORE)
+    return Transferred(file=ref, found=True, sent=0, etag=entry["etag"], proof=PROVEN_BEFORE, stamp=stamp)
 
 
 def _there(container: Target, outgoing: Sequence[Outgoing]) -> dict[str, str]:
@@ -181,14 +198,17 @@ def _there(container: Target, outgoing: Sequence[Outgoing]) -> dict[str, str]:
         tops.setdefault(name[: name.find("/") + 1], []).append(name)
     prefixes = [commonprefix(names) for names in tops.values()]  # noqa: RUF071 - a blob's prefix may end anywhere
     found: dict[str, str] = {}
-    for prefix in prefixes:
-        found |= {item.name: item.etag for item in container.list(prefix) if item.name in wanted}
+    try:
+        for prefix in prefixes:
+            found |= {item.name: item.etag for item in container.list(prefix, make=False) if item.name in wanted}
+    except NotFoundError:  # no container yet: the first write makes it
+        return {}
     return found
 
 
 def _read(container: Target, name: str) -> dict[str, dict[str, Any]] | None:
     try:
-        body = json.loads(container.get(name))
+        body = json.loads(b"".join(container.chunks(name, block=LARGEST, workers=1, seen=lambda _: None)))
         return {one["path"]: one for one in body["files"]}
     except NotFoundError:
         return None
@@ -210,7 +230,8 @@ def _path(entry: dict[str, Any]) -> str:
 
 
 def _kept(one: Transferred, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    return known[one.file.path] if one.proof == PROVEN_BEFORE else _entry(one)
+    entry = known[one.file.path] if one.proof == PROVEN_BEFORE else _entry(one)
+    return entry | {"stamp": one.stamp} if one.stamp else entry
 
 
 def _write(

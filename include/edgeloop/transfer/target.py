@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from edgeloop.records import FileRef
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import RawIOBase
     from pathlib import Path
 
     from edgeloop.azure.blob import BlobItem, Looked
     from edgeloop.azure.features import Features
     from edgeloop.azure.wire import Ranged
+    from edgeloop.records import FileRef
 
 READ_BYTES = 1024 * 1024
 Log = Callable[[str], None]
@@ -81,8 +81,8 @@ class Target(Protocol):
         """Remove the blob."""
         ...
 
-    def list(self, prefix: str = "") -> Iterator[BlobItem]:
-        """Blobs by prefix."""
+    def list(self, prefix: str = "", *, make: bool = True) -> Iterator[BlobItem]:
+        """Blobs by prefix; with ``make`` false a container that is not there raises ``NotFoundError``."""
         ...
 
 
@@ -90,7 +90,8 @@ class Target(Protocol):
 class Transferred:
     """A file that is in blob storage; ``found`` if it was there before, ``sent`` in bytes.
 
-    ``etag`` is the version that was proven and ``proof`` how; both are empty if nothing was read back.
+    ``etag`` is the version that was proven and ``proof`` how; both are empty if nothing was read back. ``stamp`` is by
+    what the file that was read is known until it changes, "" if that is not certain.
     """
 
     file: FileRef
@@ -98,19 +99,19 @@ class Transferred:
     sent: int
     etag: str = ""
     proof: str = ""
+    stamp: str = ""
 
 
 def file_digest(path: Path) -> tuple[int, str]:
     """Size and sha256 of a file, read once."""
-    size, sha256 = 0, hashlib.sha256()
     with path.open("rb", buffering=0) as stream:
-        while data := stream.read(READ_BYTES):
-            size += len(data)
-            sha256.update(data)
+        return digest_of(stream)
+
+
+def digest_of(stream: RawIOBase) -> tuple[int, str]:
+    """Size and sha256 of what is left in an open file."""
+    size, sha256 = 0, hashlib.sha256()
+    while data := stream.read(READ_BYTES):
+        size += len(data)
+        sha256.update(data)
     return size, sha256.hexdigest()
-
-
-def ref_of(name: str, path: Path) -> FileRef:
-    """The file at ``path`` under the blob's name."""
-    size, sha256 = file_digest(path)
-    return FileRef(path=name, size=size, sha256=sha256)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -21,7 +22,8 @@ from edgeloop.transfer.crew import work_through
 from edgeloop.transfer.plan import Plan, Terms, plan
 from edgeloop.transfer.progress import Meter, Report
 from edgeloop.transfer.proof import block_id, there, verify
-from edgeloop.transfer.target import Transferred, ref_of
+from edgeloop.transfer.stamp import lasting, read
+from edgeloop.transfer.target import Transferred
 from edgeloop.transfer.throttle import throttle_of
 
 if TYPE_CHECKING:
@@ -82,8 +84,16 @@ class Courier:
     def send(self, name: str, path: Path, known: FileRef | None = None, *, new: bool = False) -> Transferred:
         """Send without reading back; what is there already is proven all the same."""
         with path.open("rb") as stream:
-            before = _stamp(os.fstat(stream.fileno()))
-            source = _Source(name=name, path=path, stream=stream, stamp=before, size=before[0], known=known)
+            seen, now_ns = os.fstat(stream.fileno()), time.time_ns()
+            source = _Source(
+                name=name,
+                path=path,
+                stream=stream,
+                times=_times(seen),
+                size=seen.st_size,
+                known=known,
+                stamp=lasting(seen, now_ns),
+            )
             check_name(self.container.features, name)
             check_size(self.container.features, name, source.size)
             if known is not None and known.size != source.size:
@@ -101,19 +111,20 @@ class Courier:
             # Ours alone (the write was conditional) and wrong: left in place it would block every retry.
             self.container.delete(sent.file.path)
             raise IntegrityError(error.what, left="no blob; it was removed again", next="Clear the task.") from error
-        return Transferred(file=sent.file, found=False, sent=sent.sent, etag=proof.etag, proof=proof.how)
+        return replace(sent, etag=proof.etag, proof=proof.how)
 
     def _found(self, source: _Source) -> Transferred | None:
         try:
             self.container.look(source.name)
         except NotFoundError:
             return None
-        return self._same(source.known or ref_of(source.name, source.path), 0)
+        file, stamp = (source.known, "") if source.known else read(source.name, source.path)
+        return self._same(file, 0, stamp)
 
-    def _same(self, file: FileRef, sent: int) -> Transferred:
+    def _same(self, file: FileRef, sent: int, stamp: str) -> Transferred:
         """The name is taken: the same content is as good as ours, other content raises."""
         proof = there(self.container, file, self.terms, self.throttle)
-        return Transferred(file=file, found=True, sent=sent, etag=proof.etag, proof=proof.how)
+        return Transferred(file=file, found=True, sent=sent, etag=proof.etag, proof=proof.how, stamp=stamp)
 
     def _meter(self, source: _Source) -> Meter:
         return Meter(source.name, source.size, report=self._report, log=self._log)
@@ -125,10 +136,10 @@ class Courier:
         try:
             self.container.put_whole(file.path, data, metadata=_metadata(file))
         except ConflictError:
-            return self._same(file, file.size)
+            return self._same(file, file.size, source.stamp)
         if self._report:
             self._meter(source).add(file.size)
-        return Transferred(file=file, found=False, sent=file.size)
+        return Transferred(file=file, found=False, sent=file.size, stamp=source.stamp)
 
     def _in_blocks(self, source: _Source, way: Plan) -> Transferred:
         waiting, meter, ids = self.container.staged(source.name), self._meter(source), dict[int, str]()
@@ -157,8 +168,8 @@ class Courier:
         try:
             self.container.commit(file.path, [ids[number] for number in sorted(ids)], metadata=_metadata(file))
         except ConflictError:
-            return self._same(file, meter.sent)
-        return Transferred(file=file, found=False, sent=meter.sent)
+            return self._same(file, meter.sent, source.stamp)
+        return Transferred(file=file, found=False, sent=meter.sent, stamp=source.stamp)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,20 +179,21 @@ class _Source:
     name: str
     path: Path
     stream: BinaryIO
-    stamp: tuple[int, int]
+    times: tuple[int, int]
     size: int
     known: FileRef | None
+    stamp: str
 
     def read_as(self, size: int, sha256: str) -> FileRef:
         """What was read; raises ``IntegrityError`` if the file was written to meanwhile, or is not the known one."""
         file = FileRef(path=self.name, size=size, sha256=sha256)
         expected = self.known.sha256 if self.known else sha256
-        if size != self.size or sha256 != expected or _stamp(os.fstat(self.stream.fileno())) != self.stamp:
+        if size != self.size or sha256 != expected or _times(os.fstat(self.stream.fileno())) != self.times:
             raise _changed(self.path)
         return file
 
 
-def _stamp(found: os.stat_result) -> tuple[int, int]:
+def _times(found: os.stat_result) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
