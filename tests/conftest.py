@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lab.site import Site
 
 SITE = os.environ.get("EDGELOOP_TEST_SITE", "test")
-"""Two runs at once need a name each; tools/test.sh gives them."""
+"""Runs at once need a name each; tools/test.sh gives them."""
 KEEP = bool(os.environ.get("EDGELOOP_TEST_KEEP"))
 """Leave the site and its Airflow up after the tests, for looking at what failed; the next tests start anew."""
 

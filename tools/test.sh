@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every test, in two runs at once: the whole loop with its faults, and everything else, each on a lab site of its own.
-# Most system tests wait for somebody, so two runs take little more than half the time of one.
+# Every test, in three runs at once, each on a lab site of its own: the whole loop, its faults, and everything else.
+# Most system tests wait for somebody, so three runs take little more time than the longest of them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mkdir -p build
@@ -16,18 +16,20 @@ stop() { kill -INT "${pids[@]}" 2> /dev/null || true; wait || true; exit 130; }
 trap stop INT TERM
 
 start rooms test --ignore tests/system
-start loop testloop tests/system
-echo "test: $(date +%T) two runs are under way; follow them in build/test-rooms.log and build/test-loop.log"
+start loop testloop tests/system --ignore tests/system/test_faults.py
+start faults faults tests/system/test_faults.py
+echo "test: $(date +%T) three runs are under way; follow them in build/test-{rooms,loop,faults}.log"
 
 status=0
-for name in rooms loop; do
+done_of() { grep -Eo '\[ *[0-9]+%\]' "build/test-$1.log" | tail -n 1 || true; }
+for name in rooms loop faults; do
   while kill -0 "${pids[$name]}" 2> /dev/null; do
     sleep 20
-    echo "test: $(date +%T) rooms $(grep -Eo '\[ *[0-9]+%\]' build/test-rooms.log | tail -n 1 || true) loop $(grep -Eo '\[ *[0-9]+%\]' build/test-loop.log | tail -n 1 || true)"
+    echo "test: $(date +%T) rooms $(done_of rooms) loop $(done_of loop) faults $(done_of faults)"
   done
   wait "${pids[$name]}" || status=1
 done
-for name in rooms loop; do
+for name in rooms loop faults; do
   echo "test: build/test-$name.log"
   cat "build/test-$name.log"
 done
