@@ -58,12 +58,9 @@ def _guessable(password: str, known: tuple[str, ...]) -> tuple[list[str], str]:
     parts, rest = [], password
     for kind, pattern in _patterns(known):
         # Letters that stand for others ("p4ssw0rd") have the same length, so a place in one is a place in the other.
-        for plain in (rest.lower(), rest.lower().translate(LOOKS_LIKE)):
-            found = re.search(pattern, plain)
-            while found and found.end() <= len(rest):
-                parts.append(kind)
-                rest = rest[: found.start()] + rest[found.end() :]
-                found = re.search(pattern, rest.lower())
+        while found := re.search(pattern, rest.lower()) or re.search(pattern, rest.lower().translate(LOOKS_LIKE)):
+            parts.append(kind)
+            rest = rest[: found.start()] + rest[found.end() :]
     while found := REPEAT.search(rest):
         parts.append("a repeated part")
         rest = rest[: found.start()] + found.group(1) + rest[found.end() :]
@@ -72,9 +69,9 @@ def _guessable(password: str, known: tuple[str, ...]) -> tuple[list[str], str]:
 
 def _patterns(known: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     names = {part for name in known for part in re.split(r"[^a-z0-9]+", name.lower()) if len(part) >= SHORTEST_NAME}
-    for name in sorted(names, key=len, reverse=True):
+    for name in sorted(names, key=lambda one: (-len(one), one)):
         yield "a name of the login", re.escape(name)
-    for word in sorted(set(WORDS), key=len, reverse=True):
+    for word in sorted(WORDS, key=lambda one: (-len(one), one)):
         yield "a common word", word
     yield "a year", YEAR.pattern
     for row in (one[::step] for one in ROWS for step in (1, -1)):
