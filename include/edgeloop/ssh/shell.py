@@ -168,6 +168,9 @@ class _Exchange:
             raise TimeoutError
         if self._failure is not None:
             raise self._failure
+        if self._channel.exit_status < 0 and not self._channel.get_transport().is_active():
+            # paramiko ends every stream of a connection that it closes, as if the command had ended well.
+            raise EOFError("the connection ended before the command did")
         return Completed(exit=self._channel.exit_status, out=out, err=b"".join(self._err).decode(errors="replace"))
 
     def _left(self) -> float:
