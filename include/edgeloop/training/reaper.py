@@ -143,7 +143,7 @@ def judge(found: Found, one: Remains, *, clock: float, keep: float) -> tuple[Dee
     if found.status == "absent":
         idle = clock - one.touched
         kept = f"its state is kept for a retry, {idle / DAY_SECONDS:.1f} of {keep / DAY_SECONDS:g} days"
-        return (Deed.FORGET, "nobody came for its state") if idle > keep else (Deed.LEAVE, kept)
+        return (Deed.FORGET, "nobody came for its state") if idle >= keep else (Deed.LEAVE, kept)
     if found.owner != one.run_id:
         return Deed.LEAVE, "its name belongs to a container of somebody else"
     if found.status in {"exited", "dead"}:
@@ -168,7 +168,8 @@ def _ended(found: Found, *, clock: float, keep: float) -> tuple[Deed, str]:
         return Deed.RETIRE, f"it was stopped: {found.last.reason}"
     idle = clock - _seconds(found.finished_at)
     how = f"it ended with exit code {found.exit_code}"
-    if idle > keep:
+    # Of the same second, as the VM counts: a reaper that is forced keeps nothing.
+    if idle >= keep:
         return Deed.FORGET, f"{how} and nobody came for it"
     return Deed.LEAVE, f"{how}; it is kept for a retry, {idle / DAY_SECONDS:.1f} of {keep / DAY_SECONDS:g} days"
 

@@ -40,10 +40,10 @@ def test_what_guessers_try_first_is_refused(password: str, why: str) -> None:
 
 
 def test_random_passwords_are_taken() -> None:
-    """Five hundred as `openssl rand -base64 18` makes them: none is refused."""
+    """A hundred as `openssl rand -base64 18` makes them: none is refused."""
     source = random.Random(7)
-    made = [base64.b64encode(source.randbytes(18)).decode() for _ in range(500)]
-    assert [(one, weakness(one, KNOWN)) for one in made if weakness(one, KNOWN)] == []
+    made = [base64.b64encode(source.randbytes(18)).decode() for _ in range(100)]
+    assert {weakness(one, KNOWN) for one in made} == {""}
 
 
 def test_a_long_sentence_of_uncommon_words_is_taken() -> None:
