@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 READY_SECONDS = 60.0
 ASK_SECONDS = 30.0
+SETTLE_SECONDS = 2.0
 PORT = 8080
 USER = "10001:10001"
 MEMORY_LIMIT = "1g"
@@ -124,15 +125,25 @@ def _ask(engine: Engine, name: str, body: bytes, timeout: float) -> dict[str, An
         answer = engine.ask(name, ["python3", "-c", CLIENT], body, timeout=timeout)
     except EngineError as error:
         # An exec into a container that has ended is refused; what counts is why it ended.
-        if engine.state(name).running:
+        if _runs_on(engine, name):
             raise
         raise _failed(engine, name, "ended by itself") from error
+    if answer.exit != 0 and _runs_on(engine, name):
+        raise _failed(engine, name, answer.err.decode(errors="replace").strip() or f"gave no answer ({answer.exit})")
     if not engine.state(name).running:
         raise _failed(engine, name, f"ended by itself with exit code {engine.state(name).exit_code}")
-    if answer.exit != 0:
-        raise _failed(engine, name, answer.err.decode(errors="replace").strip() or f"gave no answer ({answer.exit})")
     said: dict[str, Any] = json.loads(answer.out)
     return said
+
+
+def _runs_on(engine: Engine, name: str) -> bool:
+    """Whether the container outlives an exec that failed; Docker takes a moment to see that both ended."""
+    until = time.monotonic() + SETTLE_SECONDS
+    while engine.state(name).running:
+        if time.monotonic() > until:
+            return True
+        time.sleep(SETTLE_SECONDS / 20)
+    return False
 
 
 def _failed(engine: Engine, name: str, why: str) -> ProofFailedError:

@@ -185,7 +185,7 @@ def test_two_submissions_at_once_are_one_job(bench: Bench) -> None:
     job = bench.job()
 
     def one(_: int) -> str:
-        return bench.engage(job, SLOW.format(lines=100)).status
+        return bench.engage(job, SLOW.format(lines=3000)).status
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(one, range(8))) == {"running"}
