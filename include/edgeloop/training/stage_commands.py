@@ -77,6 +77,11 @@ echo disk cache $(stat -c %d .) $(df -Pk . | awk 'NR==2 {{print $4}}')
 echo disk jobs $(stat -c %d "$hold") $(df -Pk "$hold" | awk 'NR==2 {{print $4}}')"""
 
 
+def complete(job: Job) -> str:
+    """Whether the job's folder is complete, by the exit code."""
+    return f"test -e {job.folder}/staged"
+
+
 def _admit() -> str:
     return """cd "$in"
 find . -maxdepth 1 -type f -exec chmod 444 {} +

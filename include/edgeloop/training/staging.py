@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgeloop.errors import ConfigurationError, ConflictError
+from edgeloop.errors import ConfigurationError, ConflictError, RemoteCommandError
 from edgeloop.ssh import problems
 from edgeloop.ssh.openssh import Bulk
 from edgeloop.training import cache, stage_commands
@@ -40,6 +40,15 @@ def stage(shell: Carrier, job: Job, cargo: Cargo, say: Callable[[str], None]) ->
         ConfigurationError: ``training.staging`` is ``direct`` and the VM cannot fetch.
         UnreachableError: VM or storage fell silent; the next try goes on from what has arrived.
     """
+    try:
+        _stage(shell, job, cargo, say)
+    except RemoteCommandError:
+        # Another staging of the same job came to its end, and took away what this one had in its hands.
+        if shell.run(stage_commands.complete(job), timeout=LOOK_SECONDS).exit:
+            raise
+
+
+def _stage(shell: Carrier, job: Job, cargo: Cargo, say: Callable[[str], None]) -> None:
     bulk = Bulk(shell)
     for _ in range(ROUNDS):
         found = survey(shell, job, cargo)

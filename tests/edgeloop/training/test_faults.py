@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from tests.edgeloop.training.conftest import Bench, eventually, sent
 
-from edgeloop.errors import UnreachableError
+from edgeloop.errors import RemoteCommandError, UnreachableError
 from edgeloop.ssh import endpoint as ssh_endpoint
 from edgeloop.ssh.shell import Shell
 from edgeloop.training import commands, reaper, staging
@@ -191,6 +191,24 @@ def test_two_submissions_at_once_are_one_job(bench: Bench) -> None:
         assert set(pool.map(one, range(8))) == {"running"}
     assert len(bench.on_vm(commands.present(job)).split()) == 1
     assert bench.on_vm("ls edgeloop/jobs | grep -c part") == "0"
+
+
+def test_a_staging_whose_ground_another_took_finds_the_job_staged(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at once: the first to end clears away; a command that failed over that counts only if nothing is staged."""
+
+    def gone(*_: object) -> NoReturn:
+        raise RemoteCommandError("stat: cannot statx", left="", next="")
+
+    cargo = Cargo(members=sent("print(1)"))
+    with Shell(bench.endpoint) as shell:
+        staged, other = bench.job(), bench.job()
+        staging.stage(shell, staged, cargo, print)
+        monkeypatch.setattr(staging, "survey", gone)
+        staging.stage(shell, staged, cargo, print)
+        with pytest.raises(RemoteCommandError):
+            staging.stage(shell, other, cargo, print)
 
 
 def test_a_full_disk_starts_nothing(bench: Bench) -> None:
