@@ -24,7 +24,6 @@ TMP_MB = 256
 TAIL_LINES = 20
 ENGINE_DOWN = 69
 NO_SPACE = 28
-GRACE_SECONDS = 30
 IN_USE = "is already in use by container"
 _STATE = "{{json .State}} {{json .Config.Labels}}"
 _ENGINE = "docker version --format '{{.Server.Version}}'"

@@ -40,7 +40,6 @@ LOOK_SECONDS = 30.0
 SUBMIT_SECONDS = 60.0
 MOVE_SECONDS = 600.0
 POLL_SECONDS = 0.5
-CLOCK_SKEW_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgeloop.errors import ConflictError, IntegrityError, NotFoundError
+from edgeloop.errors import ConflictError, IntegrityError
 from edgeloop.transfer.plan import Terms, plan
 from edgeloop.transfer.throttle import throttle_of
 
@@ -66,14 +66,6 @@ def there(container: Target, file: FileRef, terms: Terms | None = None, throttle
         left="the blob that is there",
         next="Find out what wrote it before you remove it; nothing overwrites it.",
     )
-
-
-def there_or_not(container: Target, file: FileRef, terms: Terms, throttle: Throttle) -> Proof | None:
-    """As :func:`there`, None if there is no such blob."""
-    try:
-        return there(container, file, terms, throttle)
-    except NotFoundError:
-        return None
 
 
 def _full(container: Target, file: FileRef, terms: Terms, throttle: Throttle) -> Proof:
