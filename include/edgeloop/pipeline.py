@@ -12,11 +12,13 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from edgeloop.pipeline_data import Columns, Nudge, Source, Storage, Transfer, Validation
+from edgeloop.pipeline_image import Image
 from edgeloop.pipeline_parts import ConnectionId, Name, Part, Permit, Share, twice, wrong
 from edgeloop.pipeline_training import Registry, Training, Workspace
 
 __all__ = [
     "Columns",
+    "Image",
     "Nudge",
     "Pipeline",
     "Registry",
@@ -66,16 +68,6 @@ class Model(Part):
         if names := twice(one.name for one in self.features):
             raise wrong(f"names {', '.join(names)} more than once; each feature is one column of the input", "features")
         return self
-
-
-class Image(Part):
-    """How a model becomes an image."""
-
-    registry: ConnectionId = "edgeloop_registry"
-    engine: ConnectionId = "edgeloop_builder"
-    repository: Annotated[str, Field(pattern=r"^[a-z0-9]+(?:[._/-][a-z0-9]+)*$")]
-    base: str = "edgeloop/scorer-base"
-    golden_rows: Annotated[int, Field(ge=1, le=10_000)] = 64
 
 
 class Ring(Part):

@@ -1,0 +1,21 @@
+"""The section of a pipeline.yaml about the image: who builds it, on what base, and where it is pushed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from edgeloop.pipeline_parts import ConnectionId, Part
+
+
+class Image(Part):
+    """How a model becomes an image."""
+
+    builder: Literal["engine", "acr_task", "azure_ml_package"] = "engine"
+    """Who builds: this worker and a Docker engine that proves, a task of the Azure registry, or Azure ML."""
+    registry: ConnectionId = "edgeloop_registry"
+    engine: ConnectionId = "edgeloop_builder"
+    repository: Annotated[str, Field(pattern=r"^[a-z0-9]+(?:[._/-][a-z0-9]+)*$")]
+    base: str = "edgeloop/scorer-base"
+    golden_rows: Annotated[int, Field(ge=1, le=10_000)] = 64
