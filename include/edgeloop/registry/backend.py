@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 CHAMPION, CHALLENGER, QUARANTINED = ALIASES = ("champion", "challenger", "quarantined")
 
@@ -55,6 +55,9 @@ class ModelRegistry(Protocol):
         """Add or replace tags; properties stay. Raises ``NotFoundError`` for a version that was never published."""
         ...
 
-    def alias(self, aliases: Mapping[str, int]) -> None:
-        """Show exactly these aliases (alias -> version number); those that are not named are taken off."""
+    def alias(self, aliases: Mapping[str, int | Collection[int]]) -> None:
+        """Show exactly these aliases (alias -> version number, or numbers: several may be quarantined at a time).
+
+        Those that are not named are taken off. Raises ``NotFoundError`` for a version that was never published.
+        """
         ...
