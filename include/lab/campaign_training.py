@@ -10,6 +10,7 @@ from lab import faults
 from lab.campaign_moments import OVER, RUNNING, while_training
 from lab.campaign_strikes import Outage, WorkerKilled
 from lab.campaign_unit import START_SECONDS, MissedError, patiently, started
+from lab.errors import LabError
 
 if TYPE_CHECKING:
     from random import Random
@@ -85,6 +86,8 @@ class AskedTwice:
             return run if run.done else None
 
         ended = patiently(look, seconds=FAILS_SECONDS, what=f"the second run of {unit.key}")
+        if ended.state != "success":
+            raise LabError(f"the second run of {unit.key} ended {ended.state}, not with the first one's result")
         return f"{point}, the second run ended {ended.state}"
 
 
@@ -144,5 +147,6 @@ TRAINING_KINDS: tuple[Kind, ...] = (
         outage=lambda ground: faults.without_engine(ground.site, "vm", keep_containers=True),
         gone=(0.0, 4.0),
         word="without its engine, containers running",
+        deaf=True,
     ),
 )
