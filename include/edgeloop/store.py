@@ -95,7 +95,7 @@ class Store:
 
     def get(self, kind: type[R], record_id: str) -> R:
         """The record of that id; raises ``NotFoundError``, or ``IntegrityError`` if it does not hash to its name."""
-        record = self._read(kind, record_id)
+        record = self.unchecked(kind, record_id)
         if record.id != record_id:
             raise IntegrityError(
                 f"Record {kind.kind}/{record_id} hashes to {record.id}: it was changed after it was written.",
@@ -103,7 +103,11 @@ class Store:
             )
         return record
 
-    def _read(self, kind: type[R], record_id: str) -> R:
+    def unchecked(self, kind: type[R], record_id: str) -> R:
+        """As :meth:`get`, but a record that was changed is returned as it reads now: for those who show what is wrong.
+
+        Raises ``IntegrityError`` for what is no record at all.
+        """
         name = f"records/{kind.kind}/{record_id}.json"
         try:
             raw = json.loads(self.objects.get(name))
@@ -131,9 +135,8 @@ class Store:
 
     def starting(self, kind: type[R], prefix: str) -> R:
         """The record whose id starts with ``prefix``, as partition keys name them; raises ``NotFoundError``."""
-        stem = f"records/{kind.kind}/"
-        for one in self.objects.list(stem + prefix):
-            return self.get(kind, one.name.removeprefix(stem).removesuffix(".json"))
+        for one in self.ids(kind, prefix):
+            return self.get(kind, one)
         raise NotFoundError(
             f"There is no {kind.kind} whose id starts with {prefix!r}.",
             next="Check the run's partition key, or rerun the task that makes the record.",
@@ -141,9 +144,21 @@ class Store:
 
     def all(self, kind: type[R]) -> list[R]:
         """Every record of a kind, in order of id."""
-        prefix = f"records/{kind.kind}/"
-        found = [one.name.removeprefix(prefix).removesuffix(".json") for one in self.objects.list(prefix)]
-        return [self.get(kind, one) for one in found]
+        return [self.get(kind, one) for one in list(self.ids(kind))]
+
+    def ids(self, kind: type[Record], prefix: str = "") -> Iterator[str]:
+        """The ids of a kind's records that start with ``prefix``, in order."""
+        stem = f"records/{kind.kind}/"
+        return (one.name.removeprefix(stem).removesuffix(".json") for one in self.objects.list(stem + prefix))
+
+    def made_of(self, parent: str) -> dict[str, tuple[str, ...]]:
+        """What names ``parent`` among its parents: ids by kind of record, in one listing."""
+        stem = f"edges/{parent}/"
+        found: dict[str, list[str]] = {}
+        for one in self.objects.list(stem):
+            kind, _, child = one.name.removeprefix(stem).partition("/")
+            found.setdefault(kind, []).append(child)
+        return {kind: tuple(children) for kind, children in found.items()}
 
     def children(self, parent: str, kind: type[R]) -> list[R]:
         """Records of ``kind`` that name ``parent`` among their parents."""

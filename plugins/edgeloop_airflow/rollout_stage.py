@@ -124,4 +124,4 @@ def stage(pipeline: str, context: Context) -> Stage:
 def wanted_for(desk: Desk, image: ModelImage) -> Wanted:
     """What devices should serve for an image: its reference and its model's golden answers."""
     golden = Golden.from_json(desk.blobs.get(image.golden))
-    return Wanted(reference=image.reference, model=image.pipeline, golden=golden)
+    return Wanted(reference=image.reference, model=image.pipeline, golden=golden, image=image.id)

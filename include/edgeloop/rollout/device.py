@@ -68,6 +68,11 @@ class Found:
         return previous.reference if previous is not None else ""
 
 
+def digest_of(reference: str) -> str:
+    """``sha256:...`` of a reference by digest; empty for one by tag."""
+    return reference.partition("@")[2]
+
+
 def read(text: str, scorer: Scorer) -> Found:
     """Read the answer to :func:`edgeloop.rollout.commands.inspect`."""
     bodies = [json.loads(line) for line in text.splitlines() if line.strip()]

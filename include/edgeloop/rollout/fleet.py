@@ -13,7 +13,7 @@ from edgeloop.errors import ConfigurationError, RemoteCommandError, RolloutFaile
 from edgeloop.rollout import commands
 from edgeloop.rollout.asking import AskError, ask
 from edgeloop.rollout.commands import Scorer
-from edgeloop.rollout.device import Found, read, restore_step, switch_step
+from edgeloop.rollout.device import Found, digest_of, read, restore_step, switch_step
 from edgeloop.rollout.gate import Observation
 
 if TYPE_CHECKING:
@@ -38,16 +38,20 @@ class Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a ring should serve: ``reference`` by digest, the model's name and its golden rows."""
+    """What a ring should serve: ``reference`` by digest, the model's name and its golden rows.
+
+    ``image`` is the id of the image's record.
+    """
 
     reference: str
     model: str
     golden: Golden
+    image: str = ""
 
     @property
     def digest(self) -> str:
         """``sha256:...`` of the reference."""
-        return self.reference.rpartition("@")[2]
+        return digest_of(self.reference)
 
 
 class Fleet(Protocol):

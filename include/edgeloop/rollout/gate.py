@@ -36,6 +36,11 @@ class Observation:
     ready: bool = False
     wrong: str = ""
 
+    @property
+    def serving(self) -> bool:
+        """Whether the image of this digest runs there, well or badly."""
+        return self.digest and self.status == "running"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:

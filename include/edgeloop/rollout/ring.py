@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from edgeloop.errors import EdgeloopError, RolloutFailedError
+from edgeloop.rollout import history
+from edgeloop.rollout.device import digest_of
 from edgeloop.rollout.exposure import RESTORED, SETTLED, Exposure, close, expose, exposures
 from edgeloop.rollout.gate import Outcome, Verdict
 from edgeloop.rollout.watch import READY_SECONDS, watch
@@ -15,7 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from edgeloop.records import ModelImage
+    from edgeloop.rollout.device import Found
     from edgeloop.rollout.fleet import Fleet, Wanted
+    from edgeloop.rollout.gate import Observation
     from edgeloop.store import Store
 
 S = TypeVar("S")
@@ -45,6 +50,7 @@ class Ring:
         What served is written down for all of them before the first one changes.
         """
         for site, found in _each(self.sites, self.fleet.look):
+            self._note_found(site, found)
             if found.serves != self.wanted.reference:
                 expose(self.store, self.image, site, found.serves, by=self.by)
         return _each(self.sites, lambda site: self.fleet.switch(site, self.wanted.reference))
@@ -52,13 +58,21 @@ class Ring:
     def watch(
         self, soak_seconds: float, report: Callable[[str], None], *, ready_seconds: float = READY_SECONDS
     ) -> Verdict:
-        """Look at the devices until the ring fails or has passed every look for ``soak_seconds``."""
-        return watch(
-            lambda: [one for _, one in _each(self.sites, lambda site: self.fleet.observe(site, self.wanted))],
-            soak_seconds=soak_seconds,
-            ready_seconds=ready_seconds,
-            report=report,
-        )
+        """Look at the devices until the ring fails or has passed every look for ``soak_seconds``.
+
+        A device that is seen to run the image is noted in its history, whether the ring passes or not.
+        """
+        noted: set[str] = set()
+
+        def look() -> list[Observation]:
+            seen = [one for _, one in _each(self.sites, lambda site: self.fleet.observe(site, self.wanted))]
+            for one in seen:
+                if one.serving and one.site not in noted:
+                    self._saw(one.site, self.wanted)
+                    noted.add(one.site)
+            return seen
+
+        return watch(look, soak_seconds=soak_seconds, ready_seconds=ready_seconds, report=report)
 
     def exposed(self) -> tuple[Exposure, ...]:
         """Every device the image is on, of this ring and of earlier ones, that was neither restored nor settled."""
@@ -81,6 +95,9 @@ class Ring:
             RolloutFailedError: Some devices could not be restored; the others are, and stay so.
         """
         ended = _each(exposed, lambda one: self._restore(one, prove, report))
+        for one, problem in ended:
+            if not problem:
+                self._note_restored(one, prove)
         failed = [f"{one.site}: {problem}" for one, problem in ended if problem]
         if failed:
             raise RolloutFailedError(
@@ -107,6 +124,32 @@ class Ring:
             return self._proven(one, prove(one.before) if one.before else None)
         except EdgeloopError as error:
             return error.what
+
+    def _note_found(self, site: str, found: Found) -> None:
+        """Write down what a device served before this ring: somebody may have changed it by hand, or long ago."""
+        current = found.current
+        if current is not None and current.running and current.reference != self.wanted.reference:
+            self._saw(site, None, current.reference, f"found there by {self.by}")
+
+    def _note_restored(self, one: Exposure, prove: Callable[[str], Wanted | None]) -> None:
+        """Write down what a restored device was found with; one that is in somebody else's hands is theirs to note."""
+        current = self.fleet.look(one.site).current
+        if current is None:
+            history.saw(self.store, one.site, image="", digest="", at=datetime.now(UTC), by=self.by)
+        elif current.reference == one.before:
+            self._saw(one.site, prove(one.before), one.before)
+
+    def _saw(self, site: str, wanted: Wanted | None, reference: str = "", by: str = "") -> None:
+        reference = wanted.reference if wanted is not None else reference
+        history.saw(
+            self.store,
+            site,
+            image=wanted.image if wanted is not None else "",
+            digest=digest_of(reference),
+            at=datetime.now(UTC),
+            by=by or self.by,
+            reference=reference,
+        )
 
     def _proven(self, one: Exposure, wanted: Wanted | None) -> str:
         current = self.fleet.look(one.site).current

@@ -1,0 +1,121 @@
+"""What each device was seen serving, and since when: an append-only ledger ``devices/<site>``.
+
+An entry is written when a device was found to serve an image, after a switch or a restore, never when it was asked to.
+So the ledger says what a person standing in front of the device would have seen; a switch that died before anybody
+looked is noted by the next look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from edgeloop.store import Entry, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What one device served for a while.
+
+    ``image`` is the id of the image's record, empty for an image of somebody else's; ``digest`` its manifest's
+    (``sha256:...``); both empty while nothing served. ``since`` is when it was first seen, ISO 8601 UTC, ``until`` when
+    something else was, empty if it still serves; ``by`` the run that brought it.
+    """
+
+    site: str
+    image: str
+    digest: str
+    since: str
+    by: str
+    reference: str = ""
+    until: str = ""
+
+    @property
+    def what(self) -> str:
+        """What tells it from others: its digest, or the name of an image that was not deployed by digest."""
+        return self.digest or self.reference
+
+
+def saw(
+    store: Store, site: str, *, image: str, digest: str, at: datetime, by: str, reference: str = ""
+) -> Entry | None:
+    """Write down that ``site`` was seen serving ``digest`` at ``at``; None if that is what is known of that moment.
+
+    An empty ``digest`` and ``reference`` say that nothing served. ``image`` may be left empty where the image's record
+    is not at hand: an earlier entry of the same digest names it.
+    """
+    seen = Served(site=site, image=image, digest=digest, reference=reference, since=stamp(at), by=by)
+
+    def decide(entries: list[Entry]) -> dict[str, Any] | None:
+        known = fold(site, entries)
+        before = holding(known, seen.since)
+        if (before.what if before else None) == seen.what:
+            return None
+        named = image or next((one.image for one in known if digest and one.digest == digest), "")
+        return {"image": named, "digest": digest, "reference": reference, "at": seen.since, "by": by}
+
+    return store.append(ledger_name(site), decide)
+
+
+def history(store: Store, site: str) -> tuple[Served, ...]:
+    """Everything that ``site`` was seen serving, oldest first."""
+    return fold(site, store.ledger(ledger_name(site)))
+
+
+def on(store: Store, site: str, when: datetime) -> Served | None:
+    """What ``site`` served at a moment; None before anything was seen there."""
+    return holding(history(store, site), stamp(when))
+
+
+def during(known: Iterable[Served], start: datetime, end: datetime) -> tuple[Served, ...]:
+    """What was served at any moment from ``start`` to before ``end``. Pure."""
+    first, last = stamp(start), stamp(end)
+    return tuple(one for one in known if one.since < last and (not one.until or one.until > first))
+
+
+def day(text: str) -> tuple[datetime, datetime]:
+    """A UTC day ``YYYY-MM-DD`` as its first moment and the first after it; raises ``ValueError``."""
+    start = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    return start, start + timedelta(days=1)
+
+
+def holding(known: Sequence[Served], when: str) -> Served | None:
+    """What held at the moment ``when``, as :func:`stamp` writes it. Pure."""
+    return next((one for one in reversed(known) if one.since <= when), None)
+
+
+def fold(site: str, entries: Iterable[Entry]) -> tuple[Served, ...]:
+    """The ledger as spans of time: in order of when things were seen, which a slow writer's line need not be in."""
+    seen = [
+        Served(
+            site=site,
+            image=one.body["image"],
+            digest=one.body["digest"],
+            reference=one.body["reference"],
+            since=one.body["at"],
+            by=one.body["by"],
+        )
+        for one in sorted(entries, key=lambda one: (one.body["at"], one.seq))
+    ]
+    spans: list[Served] = []
+    for one in seen:
+        if spans and spans[-1].what == one.what:
+            continue
+        if spans:
+            spans[-1] = replace(spans[-1], until=one.since)
+        spans.append(one)
+    return tuple(spans)
+
+
+def ledger_name(site: str) -> str:
+    """The ledger of one device."""
+    return f"devices/{site}"
+
+
+def stamp(at: datetime) -> str:
+    """A moment as the ledger writes it, so that text sorts as time does: ISO 8601, UTC, milliseconds."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds")
