@@ -12,6 +12,7 @@ from edgeloop.registry.promotions import (
     reject,
 )
 from edgeloop.registry.standing import Standing
+from edgeloop.registry.tags import tag, tags
 from edgeloop.registry.versions import register
 
 __all__ = [
@@ -29,4 +30,6 @@ __all__ = [
     "quarantine",
     "register",
     "reject",
+    "tag",
+    "tags",
 ]
