@@ -21,30 +21,16 @@ from typing import TYPE_CHECKING, Any
 
 from lab import tools
 from lab.errors import LabError
+from lab.image_parts import COMPILE, PACKAGES, SLIM, STATUS, SUITE, UNSTABLE, UNUSED
 from lab.site import Images, cache_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 IMAGES = Path(__file__).parents[1] / "images"
-SUITE = "bookworm"
-PACKAGES = (
-    "base-files",
-    "ca-certificates",
-    "coreutils",
-    "dash",
-    "libc-bin",
-    "libgomp1",
-    "libstdc++6",
-    "python3",
-    "tini",
-)
-# The library of Python as well as the wheels are compiled ahead: containers run read-only and could never keep a .pyc.
-COMPILE = ("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash")
 EPOCH = "1700000000"
 RECIPE = "1"  # raise it when the way tars are made changes
 MMDEBSTRAP_SECONDS, INSTALL_SECONDS, ENGINE_SECONDS = 900, 900, 600
-_UNSTABLE = ("INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json")
 
 
 def ensure(docker_vm: str, docker_builder: str, cache: Path, report: Callable[[str], None] = print) -> Images:
@@ -106,8 +92,9 @@ def pack(stage: Path, target: Path) -> None:
 
 def rootfs_command(target: Path, sources: Path | None) -> list[str]:
     """The mmdebstrap call; `sources` is the machine's own apt source list, so that its mirror is used."""
-    hook = f'--extract-hook=chroot "$1" python3 {" ".join(COMPILE)} /usr/lib/python3.11'
-    command = ["mmdebstrap", "--variant=extract", "--format=tar", f"--include={','.join(PACKAGES)}", hook]
+    hooks = (f'chroot "$1" python3 {" ".join(COMPILE)} /usr/lib/python3.11', STATUS, SLIM)
+    command = ["mmdebstrap", "--variant=extract", "--format=tar", f"--include={','.join(PACKAGES)}"]
+    command += [f"--extract-hook={hook}" for hook in hooks]
     return [*command, SUITE, str(target), *([str(sources)] if sources else [])]
 
 
@@ -196,28 +183,30 @@ def _rootfs_tar(cache: Path, report: Callable[[str], None]) -> Path:
 
 def _site_tar(name: str, cache: Path, report: Callable[[str], None]) -> Path:
     requirements = IMAGES / name / "requirements.txt"
+    unused = UNUSED if name == "scorer" else ()
 
     def make(target: Path, stage: Path) -> None:
         site = stage / "opt" / "site"
         site.mkdir(parents=True)
         uv = subprocess.run([sys.executable, "-m", "uv", "--version"], capture_output=True, check=False).returncode == 0
         tools.run(install_command(requirements, site, uv=uv), deadline=INSTALL_SECONDS)
-        _prune(site)
+        _prune(site, unused)
         _compile(stage)
         pack(stage, target)
 
-    return _tar(f"site-{name}", _digest(requirements.read_bytes()), make, cache, report)
+    key = _digest(requirements.read_bytes(), *(one.encode() for one in unused))
+    return _tar(f"site-{name}", key, make, cache, report)
 
 
-def _prune(site: Path) -> None:
+def _prune(site: Path, unused: tuple[str, ...]) -> None:
     # Scripts carry this machine's path of Python, the installers' notes its name; tests are half of some wheels.
     shutil.rmtree(site / "bin", ignore_errors=True)
     (site / ".lock").unlink(missing_ok=True)
     for folder in [path for path in site.rglob("*") if path.is_dir() and path.name in ("tests", "__pycache__")]:
         shutil.rmtree(folder, ignore_errors=True)
-    for note in _UNSTABLE:
-        for path in site.glob(f"*.dist-info/{note}"):
-            path.unlink()
+    for pattern in (*unused, *(f"*.dist-info/{note}" for note in UNSTABLE)):
+        for path in site.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _compile(stage: Path) -> None:

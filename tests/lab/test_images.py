@@ -74,7 +74,8 @@ def test_commands_are_these() -> None:
     assert command[4] == (
         '--extract-hook=chroot "$1" python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/python3.11'
     )
-    assert command[5:] == ["bookworm", "/t.tar", "/etc/apt/sources.list"]
+    assert command[5:7] == [f"--extract-hook={images.STATUS}", f"--extract-hook={images.SLIM}"]
+    assert command[7:] == ["bookworm", "/t.tar", "/etc/apt/sources.list"]
     assert images.rootfs_command(Path("/t.tar"), None)[-1] == "/t.tar"
     tail = ["--target", "/s", "--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", "/r.txt"]
     for uv, head in ((True, ["-m", "uv", "pip", "install"]), (False, ["-m", "pip", "install"])):
