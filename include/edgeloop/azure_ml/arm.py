@@ -17,7 +17,7 @@ from edgeloop.azure_ml import problems
 from edgeloop.errors import CloudError, NotFoundError, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
     from azure.core import PipelineClient
@@ -32,6 +32,7 @@ OPERATION_SECONDS = 900.0
 """For a long-running operation, from the request that began it."""
 POLL_SECONDS = 5.0
 """Between two looks at a long-running operation, where the service names no time."""
+MOST_PAGES = 1000
 RETRIES = 4
 BACKOFF = 0.5
 OK, CREATED, ACCEPTED, NO_CONTENT, OTHER = 200, 201, 202, 204, 300
@@ -85,6 +86,21 @@ class ArmClient:
     def get(self, path: str, version: str, *, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """GET a resource; raises ``NotFoundError``."""
         return self._json(self.send("GET", path, version, query=query))
+
+    def pages(self, path: str, version: str, *, query: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
+        """Everything of a listing, page after page; raises ``NotFoundError``."""
+        page = self.get(path, version, query=query)
+        for _ in range(MOST_PAGES):
+            yield from page.get("value") or ()
+            if not page.get("nextLink"):
+                return
+            self._require_same_host(str(page["nextLink"]))
+            page = self.get(str(page["nextLink"]), "")
+        raise CloudError(
+            f"The listing {path} has no end: {MOST_PAGES} pages and still more.",
+            left="what is there, as it is",
+            next="Look for a proxy that answers for Azure, then clear the task.",
+        )
 
     def put(self, path: str, version: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """PUT a resource and wait until Azure has made it; raises ``CloudError`` with Azure's words if it could not.
@@ -178,11 +194,11 @@ class ArmClient:
                 return
 
     def _require_same_host(self, url: str) -> None:
-        """An operation's address comes from an answer, and the token goes where it leads."""
+        """The address of an operation or of a next page comes from an answer, and the token goes where it leads."""
         named, ours = urlsplit(url.casefold()), urlsplit(self.endpoint.base.casefold())
         if (named.scheme, named.netloc) != (ours.scheme, ours.netloc):
             raise CloudError(
-                f"Azure told connection {self.endpoint.identity.connection!r} to look for an operation at "
+                f"Azure told connection {self.endpoint.identity.connection!r} to go on at "
                 f"{urlsplit(url).netloc}, which is not {urlsplit(self.endpoint.base).netloc}; the token stays here.",
                 left="what was begun goes on in Azure",
                 next="Look for a proxy that answers for Azure, then clear the task.",

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cloud:
-    """Where one of Azure's clouds answers; ``ml`` is its name in azure-ai-ml, ``ml_hosts`` how its data plane's end."""
+    """Where one of Azure's clouds answers; ``ml`` is its name in azure-ai-ml, ``ml_hosts`` how its data plane's end.
+
+    ``storage`` is how addresses of its storage accounts end, after ``<account>.blob.``.
+    """
 
     authority: str
     arm: str
     ml: str
     ml_hosts: str
+    storage: str
 
 
 CLOUDS = {
@@ -29,18 +33,21 @@ CLOUDS = {
         arm="https://management.azure.com",
         ml="AzureCloud",
         ml_hosts=".api.azureml.ms",
+        storage="core.windows.net",
     ),
     "AzureUSGovernment": Cloud(
         authority="https://login.microsoftonline.us",
         arm="https://management.usgovcloudapi.net",
         ml="AzureUSGovernment",
         ml_hosts=".api.ml.azure.us",
+        storage="core.usgovcloudapi.net",
     ),
     "AzureChinaCloud": Cloud(
         authority="https://login.chinacloudapi.cn",
         arm="https://management.chinacloudapi.cn",
         ml="AzureChinaCloud",
         ml_hosts=".api.ml.azure.cn",
+        storage="core.chinacloudapi.cn",
     ),
 }
 """By the names that the Azure provider's connections use (``extra.cloud_environment``)."""

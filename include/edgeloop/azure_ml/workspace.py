@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 WORKSPACE_VERSION = "2024-10-01"
 COMPUTE_VERSION = "2024-10-01"
 DATA_VERSION = "2024-10-01"
+MODEL_VERSION = "2024-10-01"
+DATASTORE_VERSION = "2024-10-01"
 """The newest stable api-version whose OpenAPI file the contract tests hold every request to."""
 
 
