@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgeloop.azure_ml.identity import Identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +26,10 @@ class RegistryEndpoint:
     user: str = ""
     password: str = field(default="", repr=False)
     insecure: bool = False
+    ca_file: str = ""
+    """The only authorities to trust there, as a PEM file; "" trusts those of the machine."""
+    identity: Identity | None = None
+    """Who asks an Azure Container Registry by a token of Entra ID, instead of ``user`` and ``password``."""
 
     @property
     def url(self) -> str:

@@ -1,30 +1,34 @@
 """A container registry, asked over its own HTTP API: what it really holds, never what an engine says it pushed.
 
-The API is the OCI distribution specification; manifests are taken in its form and in Docker's schema 2.
+The API is the OCI distribution specification; manifests are taken in its form and in Docker's schema 2. Three time-outs
+hold: ``registry_wire.CONNECT_SECONDS``, ``IDLE_SECONDS`` between two signs of life, and WHOLE_SECONDS for a question or
+PUSH_SECONDS for a push.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import time
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgeloop.errors import IntegrityError, NotFoundError, UnreachableError
+from edgeloop.containers import referrers, registry_manifests, registry_referrers
+from edgeloop.containers import registry_problems as problems
+from edgeloop.containers.registry_upload import Upload
+from edgeloop.containers.registry_wire import WHOLE_SECONDS, Call, Deadline, Wire
+from edgeloop.errors import IntegrityError, NotFoundError
 
 if TYPE_CHECKING:
+    from edgeloop.containers.content import Content, ImageContent
     from edgeloop.containers.endpoint import RegistryEndpoint
+    from edgeloop.containers.referrers import Attached
+    from edgeloop.containers.registry_manifests import Stored
 
-CONNECT_SECONDS = 5.0
-IDLE_SECONDS = 30.0
-WHOLE_SECONDS = 120.0
-CHUNK_BYTES = 256 * 1024
-MANIFESTS = (
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-)
-NOT_FOUND, ERRORS = 404, 400
+__all__ = ["PUSH_SECONDS", "WHOLE_SECONDS", "Blob", "Manifest", "Registry"]
+
+PUSH_SECONDS = 1800.0
+OK = 200
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,89 +49,145 @@ class Manifest:
 
 
 class Registry:
-    """One registry. Every method raises ``UnreachableError`` if it does not answer in time."""
+    """One registry. Every method raises ``UnreachableError`` if it does not answer in time.
 
-    def __init__(self, endpoint: RegistryEndpoint) -> None:
-        self.endpoint = endpoint
+    ``ConfigurationError`` says that it lets us not in, or that we may not do what is asked.
+    """
+
+    def __init__(self, endpoint: RegistryEndpoint, *, push_seconds: float = PUSH_SECONDS) -> None:
+        self.endpoint, self.push_seconds = endpoint, push_seconds
+        self.wire = Wire(endpoint)
+
+    def check(self) -> None:
+        """Ask whether it is there and lets us in; raises the house's errors."""
+        self.wire.send(Call(method="GET", path="/v2/", doing="say that it is there"))
 
     def find(self, repository: str, reference: str) -> Manifest | None:
         """The manifest of a tag or digest, or None; raises ``IntegrityError`` if its bytes are not their digest's."""
-        answer = self._get(f"/v2/{repository}/manifests/{reference}", accept=", ".join(MANIFESTS))
-        if answer is None:
+        stored = registry_manifests.read(self.wire, repository, reference)
+        if stored is None:
             return None
-        digest = "sha256:" + hashlib.sha256(answer).hexdigest()
-        if reference.startswith("sha256:") and reference != digest:
+        try:
+            return _manifest(stored)
+        except (KeyError, TypeError) as error:
             raise IntegrityError(
-                f"The registry of connection {self.endpoint.connection!r} answers {digest} when asked for {reference}.",
+                f"{repository} {reference} in the registry of connection {self.endpoint.connection!r} is no image of "
+                f"one machine but {stored.media_type or 'something else'}.",
                 left="the registry as it is",
-                next="Delete that manifest from the registry and push the image again.",
-            )
-        body = json.loads(answer)
-        return Manifest(
-            digest=digest,
-            config=_blob(body["config"]),
-            layers=tuple(_blob(one) for one in body["layers"]),
-        )
+                next="Name an image of one platform, or delete that tag and clear the push task.",
+            ) from error
 
     def get(self, repository: str, reference: str) -> Manifest:
         """As :meth:`find`, but raises ``NotFoundError``."""
         found = self.find(repository, reference)
         if found is None:
-            raise NotFoundError(
-                f"The registry of connection {self.endpoint.connection!r} has no {repository} {reference}.",
-                left="its other images",
-                next="Clear the push task of that image.",
-            )
+            raise self._missing(repository, reference)
         return found
 
     def exists(self, repository: str, reference: str) -> bool:
         """Whether the registry holds that tag or digest."""
-        return self.find(repository, reference) is not None
+        return registry_manifests.read(self.wire, repository, reference) is not None
 
     def config(self, repository: str, manifest: Manifest) -> dict[str, Any]:
         """The image's configuration as stored: environment, command, labels, layers."""
-        raw = self._get(f"/v2/{repository}/blobs/{manifest.config.digest}", accept="*/*")
-        if raw is None or "sha256:" + hashlib.sha256(raw).hexdigest() != manifest.config.digest:
+        body: dict[str, Any] = json.loads(self.blob(repository, manifest.config.digest))
+        return body
+
+    def blob(self, repository: str, digest: str) -> bytes:
+        """A blob that fits into memory; raises ``IntegrityError`` if it is lost or is not its digest's."""
+        answer = self.wire.send(
+            Call(
+                method="GET", path=f"/v2/{repository}/blobs/{digest}", doing=f"give blob {digest}",
+                repository=repository, good=(OK, problems.NOT_FOUND),
+            )
+        )  # fmt: skip
+        if answer.status != OK or registry_manifests.digest_of(answer.body) != digest:
             raise IntegrityError(
-                f"The registry of connection {self.endpoint.connection!r} lost or changed {manifest.config.digest}.",
+                f"The registry of connection {self.endpoint.connection!r} lost or changed {digest}.",
                 left="the registry as it is",
                 next="Clear the push task of that image.",
             )
-        body: dict[str, Any] = json.loads(raw)
-        return body
+        return answer.body
 
-    def _get(self, path: str, *, accept: str) -> bytes | None:
-        import requests
+    def push(self, repository: str, tag: str, image: ImageContent) -> Manifest:
+        """Bring ``image`` into ``repository`` under ``tag`` and read back what stands there.
 
-        login = (self.endpoint.user, self.endpoint.password) if self.endpoint.user else None
-        deadline = time.monotonic() + WHOLE_SECONDS
-        try:
-            with requests.get(
-                self.endpoint.url + path,
-                headers={"Accept": accept},
-                auth=login,
-                timeout=(CONNECT_SECONDS, IDLE_SECONDS),
-                stream=True,
-            ) as answer:
-                if answer.status_code == NOT_FOUND:
-                    return None
-                if answer.status_code >= ERRORS:
-                    raise self._unreachable(f"it answered {answer.status_code} {answer.reason}")
-                data = bytearray()
-                for chunk in answer.iter_content(CHUNK_BYTES):
-                    data.extend(chunk)
-                    if time.monotonic() > deadline:
-                        raise self._unreachable(f"not done after {WHOLE_SECONDS:.0f} s")
-                return bytes(data)
-        except (requests.RequestException, OSError) as error:
-            raise self._unreachable(str(error)) from error
+        Blobs that are there are found and not sent; the manifest goes last, so an image is whole or not there at all.
+        Raises ``IntegrityError`` if the tag holds another image afterwards: somebody else pushed to it.
+        """
+        deadline = Deadline.after(self.push_seconds)
+        self._send_blobs(repository, image, deadline)
+        before = registry_manifests.read(self.wire, repository, tag, deadline)
+        if before is None or before.digest != image.digest:
+            registry_manifests.write(self.wire, repository, tag, image.manifest, deadline)
+        found = self.get(repository, tag)
+        if found.digest != image.digest:
+            raise problems.other_bytes(self.endpoint, image.digest, found.digest, f"{repository}:{tag}")
+        return found
 
-    def _unreachable(self, why: str) -> UnreachableError:
-        return UnreachableError(
-            f"The registry of connection {self.endpoint.connection!r} at {self.endpoint.host} did not answer: {why}",
-            left="what it holds",
-            next=f"Check `curl {self.endpoint.url}/v2/` and the connection's login; then clear the task.",
+    def attach(self, repository: str, subject_digest: str, artifact: ImageContent) -> Attached:
+        """Bring ``artifact`` into ``repository`` as something that belongs to ``subject_digest``; again is no harm.
+
+        Its manifest names its subject (added here if it does not). Where the registry keeps no referrers, the tags of
+        OCI's fallback are written, so that several at once lose nothing.
+        """
+        deadline = Deadline.after(self.push_seconds)
+        subject = registry_manifests.read(self.wire, repository, subject_digest, deadline)
+        if subject is None:
+            raise self._missing(repository, subject_digest)
+        whole = referrers.with_subject(artifact, subject.digest, subject.media_type, subject.size)
+        entry = referrers.entry(whole)
+        if entry in self.attached(repository, subject.digest):
+            return entry
+        self._send_blobs(repository, whole, deadline)
+        registry_referrers.write(self.wire, repository, subject.digest, whole, deadline)
+        if entry.digest not in {one.digest for one in self.attached(repository, subject.digest)}:
+            raise problems.other_bytes(self.endpoint, whole.digest, "others", f"what belongs to {subject_digest}")
+        return entry
+
+    def attached(self, repository: str, subject_digest: str, artifact_type: str = "") -> tuple[Attached, ...]:
+        """What belongs to ``subject_digest``, of one type or of all."""
+        found = registry_referrers.listed(self.wire, repository, subject_digest)
+        return tuple(one for one in found if artifact_type in {"", one.artifact_type})
+
+    def _missing(self, repository: str, reference: str) -> NotFoundError:
+        return NotFoundError(
+            f"The registry of connection {self.endpoint.connection!r} has no {repository} {reference}.",
+            left="its other images",
+            next="Clear the push task of that image.",
         )
+
+    def _send_blobs(self, repository: str, image: ImageContent, deadline: Deadline) -> None:
+        for content in image.blobs:
+            if self._has(repository, content, deadline):
+                continue
+            upload = Upload(self.wire, repository, content, deadline)
+            upload.run()
+            if not self._has(repository, content, deadline):
+                raise problems.other_bytes(
+                    self.endpoint, content.descriptor.digest, "nothing", f"a blob of {repository} that it took"
+                )
+            LOG.info("Sent %s, %d bytes, to %s", content.descriptor.digest[:19], upload.sent, repository)
+
+    def _has(self, repository: str, content: Content, deadline: Deadline) -> bool:
+        digest = content.descriptor.digest
+        answer = self.wire.send(
+            Call(
+                method="HEAD", path=f"/v2/{repository}/blobs/{digest}", doing=f"say whether it has {digest}",
+                repository=repository, push=True, good=(OK, problems.NOT_FOUND),
+            ),
+            deadline,
+        )  # fmt: skip
+        length = answer.headers.get("Content-Length", "")
+        return answer.status == OK and length in {"", str(content.descriptor.size)}
+
+
+def _manifest(stored: Stored) -> Manifest:
+    return Manifest(
+        digest=stored.digest,
+        config=_blob(stored.body["config"]),
+        layers=tuple(_blob(one) for one in stored.body["layers"]),
+    )
 
 
 def _blob(body: dict[str, Any]) -> Blob:

@@ -1,0 +1,87 @@
+"""Manifests and indexes of a registry, read and written with their digests compared each way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgeloop.containers import registry_problems as problems
+from edgeloop.containers.content import OCI_MANIFEST
+from edgeloop.containers.referrers import OCI_INDEX
+from edgeloop.containers.registry_wire import Call
+from edgeloop.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgeloop.containers.content import Content
+    from edgeloop.containers.registry_wire import Deadline, Wire
+
+DOCKER = "application/vnd.docker.distribution.manifest"
+ACCEPTED = ", ".join([OCI_MANIFEST, f"{DOCKER}.v2+json", OCI_INDEX, f"{DOCKER}.list.v2+json"])
+OK, CREATED = 200, 201
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A manifest or an index as the registry answered it; ``digest`` is the sha256 of the bytes that were read."""
+
+    digest: str
+    media_type: str
+    size: int
+    body: dict[str, Any]
+
+
+def digest_of(data: bytes) -> str:
+    """``sha256:...``."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def read(wire: Wire, repository: str, reference: str, deadline: Deadline | None = None) -> Stored | None:
+    """The manifest or index of a tag or digest, or None; raises ``IntegrityError`` if it is not what was asked for."""
+    doing = f"give the manifest of {repository} {reference}"
+    answer = wire.send(
+        Call(
+            method="GET", path=f"/v2/{repository}/manifests/{reference}", doing=doing, repository=repository,
+            good=(OK, problems.NOT_FOUND), headers={"Accept": ACCEPTED},
+        ),
+        deadline,
+    )  # fmt: skip
+    if answer.status != OK:
+        return None
+    digest = digest_of(answer.body)
+    if reference.startswith("sha256:") and reference != digest:
+        raise IntegrityError(
+            f"The registry of connection {wire.endpoint.connection!r} answers {digest} when asked for {reference}.",
+            left="the registry as it is",
+            next="Delete that manifest from the registry and push the image again.",
+        )
+    try:
+        body = json.loads(answer.body)
+        media_type = str(body.get("mediaType") or answer.headers.get("Content-Type", "")).partition(";")[0]
+    except (ValueError, AttributeError) as error:
+        raise problems.silent(wire.endpoint, doing, "it is no JSON object") from error
+    return Stored(digest=digest, media_type=media_type, size=len(answer.body), body=body)
+
+
+def write(wire: Wire, repository: str, reference: str, content: Content, deadline: Deadline) -> Mapping[str, str]:
+    """Put a manifest or index under a tag or its digest; returns the answer's headers."""
+    with content.open() as source:
+        data = source.read()
+    wanted = content.descriptor.digest
+    if digest_of(data) != wanted:
+        raise problems.other_bytes(wire.endpoint, wanted, digest_of(data), "the manifest to send")
+    answer = wire.send(
+        Call(
+            method="PUT", path=f"/v2/{repository}/manifests/{reference}", repository=repository, push=True,
+            doing=f"take the manifest of {repository} {reference}", good=(CREATED,),
+            headers={"Content-Type": content.descriptor.media_type}, data=data,
+        ),
+        deadline,
+    )  # fmt: skip
+    told = answer.headers.get("Docker-Content-Digest", wanted)
+    if told != wanted:
+        raise problems.other_bytes(wire.endpoint, wanted, told, f"{repository} {reference}")
+    return answer.headers
