@@ -131,7 +131,7 @@ class Shipyard:
             return self._push(engine, model, claimed, built)
 
     def _push(self, engine: Engine, model: ModelVersion, content: bytes, built: build.Built) -> ModelImage:
-        pushed = push.ensure(engine, Registry(registry(self.site)), built.name, built.engine_id)
+        pushed = push.through_engine(engine, Registry(registry(self.site)), built.name, built.engine_id)
         self.answers[pushed.reference] = golden.make(content, model.sha256, FEATURES, ROWS)
         self.store.put(model)
         return self.store.put(replace(built.image, reference=pushed.reference, digest=pushed.digest))

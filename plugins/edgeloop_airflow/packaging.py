@@ -176,7 +176,9 @@ class PushImageOperator(_PackagingOperator):
                 next="Clear the prove task of this run.",
             )
         registry = Registry(hooks.registry_endpoint(spec.image.registry))
-        pushed = push.ensure(bench.engine, registry, bench.built.name, bench.built.engine_id, force=bool(self.force))
+        pushed = push.through_engine(
+            bench.engine, registry, bench.built.name, bench.built.engine_id, force=bool(self.force)
+        )
         self.log.info(
             "%s %s, %d bytes, started in %s s when proven",
             "Found" if pushed.found else "Pushed",

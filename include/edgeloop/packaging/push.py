@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from edgeloop.errors import IntegrityError
 
 if TYPE_CHECKING:
+    from edgeloop.containers.content import ImageContent
     from edgeloop.containers.engine import Engine
-    from edgeloop.containers.registry import Registry
+    from edgeloop.containers.registry import Manifest, Registry
     from edgeloop.packaging.build import Name
 
 
@@ -23,8 +24,35 @@ class Pushed:
     found: bool
 
 
-def ensure(engine: Engine, registry: Registry, name: Name, engine_id: str, *, force: bool = False) -> Pushed:
-    """Push ``name``, whose id on ``engine`` is ``engine_id``, unless the registry holds exactly it.
+def ensure(registry: Registry, name: Name, content: ImageContent, *, proven: str, force: bool = False) -> Pushed:
+    """Push ``content`` as ``name`` unless the registry holds exactly it.
+
+    Args:
+        registry: Where to.
+        name: Its repository begins with the registry's host.
+        content: The image; blobs that are there are not sent.
+        proven: The digest of the configuration that was proven (the image's id on an engine that ran it).
+        force: Send the manifest even if it is found. Blobs that are there are never sent again.
+
+    Raises:
+        IntegrityError: ``content`` is not what was proven, or the registry holds something else under the name after
+            the push.
+    """
+    config = content.blobs[0].descriptor.digest
+    if config != proven:
+        raise IntegrityError(
+            f"{name} would be {config[:19]}, but it was {proven[:19]} that was proven.",
+            left="the registry and the devices",
+            next="Clear the prove task of this run.",
+        )
+    repository = name.repository.removeprefix(f"{registry.endpoint.host}/")
+    before = None if force else registry.find(repository, name.tag)
+    found = before is not None and before.digest == content.digest
+    return _pushed(name, registry.push(repository, name.tag, content), found=found)
+
+
+def through_engine(engine: Engine, registry: Registry, name: Name, engine_id: str, *, force: bool = False) -> Pushed:
+    """Let ``engine`` push ``name``, whose id there is ``engine_id``, unless the registry holds exactly it.
 
     The digest is that of the manifest's bytes as read back. Raises ``IntegrityError`` if the registry holds something
     else under the name after the push.
@@ -40,6 +68,10 @@ def ensure(engine: Engine, registry: Registry, name: Name, engine_id: str, *, fo
     assert manifest is not None
     if manifest.config.digest != engine_id:
         raise _not_what_was_pushed(name, engine_id, manifest.config.digest)
+    return _pushed(name, manifest, found=found)
+
+
+def _pushed(name: Name, manifest: Manifest, *, found: bool) -> Pushed:
     return Pushed(
         reference=f"{name.repository}@{manifest.digest}",
         digest=manifest.digest,

@@ -125,7 +125,7 @@ def test_an_image_that_never_gets_ready_is_not_proven(shipyard: Shipyard, engine
 def test_a_pushed_image_is_what_the_registry_holds(shipyard: Shipyard, engine: Engine, built: Built) -> None:
     """The digest is the sha256 of the manifest that an independent read gets; the second push finds it."""
     client = Registry(registry(shipyard.site))
-    pushed = push.ensure(engine, client, built.name, built.engine_id)
+    pushed = push.through_engine(engine, client, built.name, built.engine_id)
     assert not pushed.found
     repository = shipyard.recipe().repository
     request = urllib.request.Request(
@@ -134,7 +134,7 @@ def test_a_pushed_image_is_what_the_registry_holds(shipyard: Shipyard, engine: E
     )
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert pushed.digest == "sha256:" + hashlib.sha256(answer.read()).hexdigest()
-    assert push.ensure(engine, client, built.name, built.engine_id) == replace(pushed, found=True)
+    assert push.through_engine(engine, client, built.name, built.engine_id) == replace(pushed, found=True)
     manifest = client.get(repository, pushed.digest)
     assert manifest.layers[-1].size < 2_000
     assert client.config(repository, manifest)["config"]["Labels"]["edgeloop.image"] == built.image.id
