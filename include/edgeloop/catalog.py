@@ -20,6 +20,8 @@ from edgeloop.residency import ON_PREMISES, clash, private, stricter
 from edgeloop.training import requirements
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from edgeloop.pipeline import Pipeline
     from edgeloop.store import Objects
 
@@ -47,7 +49,7 @@ class Snapshot:
     @property
     def code_digest(self) -> str:
         """The sha256 of the Python files: what changes when the training script does."""
-        return sha256_hex(canonical_json([one for one in self.files if one[0].endswith(".py")]))
+        return code_digest(self.files)
 
     def to_json(self) -> bytes:
         """The snapshot as stored."""
@@ -71,6 +73,11 @@ class Snapshot:
         with contextlib.suppress(ConflictError):
             objects.put_new(f"configs/{self.digest}.json", self.to_json())
         return self.digest
+
+
+def code_digest(files: Iterable[Sequence[str]]) -> str:
+    """The sha256 of the Python files among some, each a name and a text."""
+    return sha256_hex(canonical_json([list(one) for one in files if one[0].endswith(".py")]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,6 +56,11 @@ class Record:
         """Ids of the records this one was made from."""
         return ()
 
+    @property
+    def also(self) -> tuple[str, ...]:
+        """Other digests that people know it by; the store leads from them to the record as from a parent."""
+        return ()
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, field by field; tuples become lists."""
         return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]

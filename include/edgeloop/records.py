@@ -211,6 +211,11 @@ class ModelImage(Record):
         return (self.model,)
 
     @property
+    def also(self) -> tuple[str, ...]:
+        """Its manifest's digest, which is all that a device knows of it."""
+        return (self.digest.removeprefix("sha256:"),) if self.digest else ()
+
+    @property
     def key(self) -> str:
         """The stem of the ring partition keys: ``<key>@ring<n>``."""
         return self.id[:16]
