@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 IMAGES = Path(__file__).parents[1] / "images"
+OURS = {"scorer": ("server", "scorer"), "trainer": ("helper", "edgeloop_trainer")}
+"""Of each image the folder below /opt with a package of this checkout, and the package."""
 EPOCH = "1700000000"
 RECIPE = "1"  # raise it when the way tars are made changes
 MMDEBSTRAP_SECONDS, INSTALL_SECONDS, ENGINE_SECONDS = 900, 900, 600
@@ -56,15 +58,15 @@ def ensure(docker_vm: str, docker_builder: str, cache: Path, report: Callable[[s
 def context(name: str, folder: Path, cache: Path, report: Callable[[str], None] = print) -> dict[str, Path]:
     """Files of the build context of image `name` ("trainer" or "scorer"): name in the context -> file."""
     files = {"Dockerfile": IMAGES / name / "Dockerfile", "site.tar": _site_tar(name, cache, report)}
-    if name == "scorer":
-        stage = folder / "server"
-        source = stage / "opt" / "server" / "scorer"
-        source.mkdir(parents=True)
-        for path in sorted((IMAGES / "scorer" / "scorer").glob("*.py")):
-            shutil.copyfile(path, source / path.name)
-        _compile(stage)
-        pack(stage, folder / "server.tar")
-        files["server.tar"] = folder / "server.tar"
+    room, package = OURS[name]
+    stage = folder / room
+    source = stage / "opt" / room / package
+    source.mkdir(parents=True)
+    for path in sorted((IMAGES / name / package).glob("*.py")):
+        shutil.copyfile(path, source / path.name)
+    _compile(stage)
+    pack(stage, folder / f"{room}.tar")
+    files[f"{room}.tar"] = folder / f"{room}.tar"
     return files
 
 
