@@ -116,7 +116,7 @@ class Reader:
             labels = self.images.config(repository, manifest).get("config", {}).get("Labels") or {}
         except (IntegrityError, NotFoundError) as error:
             return (Check.of(what, error.what),)
-        except UnreachableError as error:
+        except (UnreachableError, ConfigurationError) as error:
             return (Check(what=what, state=State.UNPROVEN, found=error.what),)
         return Check.of(what, ""), labelled(labels, image, model)
 

@@ -122,6 +122,14 @@ class SshDockerFleet:
         with self._shell(site) as shell:
             return _ready(shell, self.port)
 
+    def serving(self, site: str) -> tuple[str, tuple[str, ...]]:
+        """What runs on the device: the reference it was started from, and the digests its image was pulled under."""
+        with self._shell(site) as shell:
+            current = _look(shell, self._scorer(site)).current
+            if current is None or not current.running:
+                return "", ()
+            return current.reference, _digests(shell, current.image_id)
+
     def logs(self, site: str) -> str:
         """The last lines of the device's scorer."""
         with self._shell(site) as shell:
@@ -131,9 +139,7 @@ class SshDockerFleet:
         current = _look(shell, self._scorer(site)).current
         if current is None:
             return Observation(site=site)
-        pulled = shell.run(commands.digests(current.image_id), timeout=COMMAND_SECONDS)
-        known = json.loads(pulled.text or "[]") if pulled.exit == 0 else []
-        digest = any(one.endswith(f"@{wanted.digest}") for one in known)
+        digest = wanted.digest in _digests(shell, current.image_id)
         ready = digest and current.running and _ready(shell, self.port)
         wrong = _differing(shell, self.port, wanted) if ready else None
         return Observation(
@@ -167,6 +173,13 @@ def _pull(shell: Shell, reference: str) -> bool:
         return False
     shell.check(commands.pull(reference), timeout=PULL_SECONDS)
     return True
+
+
+def _digests(shell: Shell, image_id: str) -> tuple[str, ...]:
+    """The manifest digests (``sha256:...``) under which the engine pulled an image."""
+    pulled = shell.run(commands.digests(image_id), timeout=COMMAND_SECONDS)
+    known: list[str] = json.loads(pulled.text or "[]") if pulled.exit == 0 else []
+    return tuple(digest_of(one) for one in known)
 
 
 def _look(shell: Shell, scorer: Scorer) -> Found:
