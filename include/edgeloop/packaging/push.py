@@ -24,7 +24,7 @@ class Pushed:
     found: bool
 
 
-def ensure(registry: Registry, name: Name, content: ImageContent, *, proven: str, force: bool = False) -> Pushed:
+def ensure(registry: Registry, name: Name, content: ImageContent, *, proven: str) -> Pushed:
     """Push ``content`` as ``name`` unless the registry holds exactly it.
 
     Args:
@@ -32,7 +32,6 @@ def ensure(registry: Registry, name: Name, content: ImageContent, *, proven: str
         name: Its repository begins with the registry's host.
         content: The image; blobs that are there are not sent.
         proven: The digest of the configuration that was proven (the image's id on an engine that ran it).
-        force: Send the manifest even if it is found. Blobs that are there are never sent again.
 
     Raises:
         IntegrityError: ``content`` is not what was proven, or the registry holds something else under the name after
@@ -46,7 +45,7 @@ def ensure(registry: Registry, name: Name, content: ImageContent, *, proven: str
             next="Clear the prove task of this run.",
         )
     repository = name.repository.removeprefix(f"{registry.endpoint.host}/")
-    before = None if force else registry.find(repository, name.tag)
+    before = registry.find(repository, name.tag)
     found = before is not None and before.digest == content.digest
     return _pushed(name, registry.push(repository, name.tag, content), found=found)
 
