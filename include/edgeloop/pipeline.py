@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from edgeloop.pipeline_data import Columns, Nudge, Source, Storage, Transfer, Validation
-from edgeloop.pipeline_image import Image
+from edgeloop.pipeline_image import Image, in_registry
 from edgeloop.pipeline_parts import ConnectionId, Name, Part, Permit, Share, twice, wrong
 from edgeloop.pipeline_training import Registry, Training, Workspace
 
@@ -178,6 +178,35 @@ class Pipeline(Part):
                 "resource_group and workspace",
                 "training",
                 "backend",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_registry_knows_its_workspace(self) -> Self:
+        if self.registry.backend == "azure_ml" and self.azure_ml is None:
+            raise wrong(
+                "is 'azure_ml', which needs a workspace: add the section azure_ml with subscription, resource_group "
+                "and workspace, or write 'blob'",
+                "registry",
+                "backend",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _azure_ml_packages_what_it_has(self) -> Self:
+        if self.image.builder == "azure_ml_package" and self.registry.backend != "azure_ml":
+            raise wrong(
+                "is 'azure_ml_package', which packages models that the workspace has: write registry.backend: azure_ml "
+                "too, or builder: engine",
+                "image",
+                "builder",
+            )
+        if self.image.builder == "azure_ml_package" and not in_registry(self.image.base):
+            raise wrong(
+                f"is {self.image.base!r}, and Azure ML pulls the base from a registry: name it whole, "
+                "<registry>/edgeloop/scorer-base:<tag>",
+                "image",
+                "base",
             )
         return self
 

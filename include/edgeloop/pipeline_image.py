@@ -9,6 +9,12 @@ from pydantic import Field
 from edgeloop.pipeline_parts import ConnectionId, Part
 
 
+def in_registry(image: str) -> bool:
+    """Whether an image's name begins with the host of a registry."""
+    host, slash, _ = image.partition("/")
+    return bool(slash) and ("." in host or ":" in host)
+
+
 class Image(Part):
     """How a model becomes an image."""
 

@@ -77,7 +77,10 @@ class Training(Part):
 class Registry(Part):
     """Where model versions are registered and what makes a challenger better."""
 
-    backend: Literal["blob"] = "blob"
+    backend: Literal["blob", "azure_ml"] = "blob"
+    """``blob``: the store alone; ``azure_ml``: the store, and the workspace of section azure_ml as its mirror."""
+    datastore: Annotated[str, Field(min_length=1, max_length=255)] = "workspaceblobstore"
+    """Of ``azure_ml``: the workspace's blob datastore that the models' bytes are copied to."""
     minimum_gain: Share = 0.0
     """By how much a challenger's share of right rows must beat the champion's on the same hold-out."""
     minimum_rows: Annotated[int, Field(ge=1)] = 200

@@ -49,7 +49,7 @@ def permits(spec: Pipeline, permit: Permit) -> bool:
 
 def refusals(spec: Pipeline) -> tuple[Refusal, ...]:
     """Everything in one pipeline.yaml that would let something leave; empty if it may run."""
-    found = [*_training(spec), *_key(spec)]
+    found = [*_training(spec), *_key(spec), *_builder(spec)]
     if private(spec):
         found += [*_storage(spec), *_source(spec), *_nudge(spec), *_shared_connections(spec)]
     elif spec.residency_permits:
@@ -71,6 +71,17 @@ def _key(spec: Pipeline) -> Iterator[Refusal]:
             "pipeline is on_premises; remove it, or allow it with residency_permits: [azure_ml_outputs]"
         )
         yield Refusal(at=("azure_ml", "send_key"), remedy=remedy)
+
+
+def _builder(spec: Pipeline) -> Iterator[Refusal]:
+    # The model and its figures may leave: they are what is deployed. What a build says of them there is another matter.
+    if spec.image.builder == "azure_ml_package" and not permits(spec, "azure_ml_outputs"):
+        remedy = (
+            "'azure_ml_package' lets Azure ML build the image: its build log and an image that nobody has proven yet "
+            "are in the public cloud, and this pipeline is on_premises; write 'engine', or allow it with "
+            "residency_permits: [azure_ml_outputs]"
+        )
+        yield Refusal(at=("image", "builder"), remedy=remedy)
 
 
 def _storage(spec: Pipeline) -> Iterator[Refusal]:

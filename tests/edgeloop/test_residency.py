@@ -64,6 +64,12 @@ WAYS_OUT: dict[str, tuple[dict[str, Any], str, str]] = {
         {"image__engine": "edgeloop_private"}, "image.engine", "a connection of its own",
     ),
     "Azure ML's storage": (AZURE_ML, "training.backend", "[azure_ml_outputs]"),
+    "an image built by Azure ML": (
+        {
+            "image__builder": "azure_ml_package", "image__base": "acr.example/edgeloop/scorer-base:1",
+            "registry__backend": "azure_ml", "azure_ml": WORKSPACE,
+        }, "image.builder", "[azure_ml_outputs]",
+    ),
     "an Azure ML pipeline": (
         {**AZURE_ML, "training__backend": "azure_ml_pipeline"}, "training.backend", "azure_ml_pipeline sends",
     ),
@@ -110,6 +116,26 @@ def test_azure_ml_trains_where_it_may(backend: str, more: dict[str, Any]) -> Non
     """With the permit, and for a cloud pipeline, both backends are taken; without a workspace neither is."""
     assert refused(training__backend=backend, azure_ml=WORKSPACE, **more) == {}
     assert "add the section azure_ml" in refused(training__backend=backend, **more)["training.backend"]
+
+
+def test_models_and_figures_may_be_mirrored() -> None:
+    """They are what is deployed; what is told of them is checked at run. The mirror needs a workspace."""
+    assert refused(registry__backend="azure_ml", azure_ml=WORKSPACE) == {}
+    assert "add the section azure_ml" in refused(registry__backend="azure_ml")["registry.backend"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "remedy"),
+    [
+        ({"azure_ml": WORKSPACE}, "image.builder", "registry.backend: azure_ml"),
+        ({"azure_ml": WORKSPACE, "registry__backend": "azure_ml"}, "image.base", "name it whole"),
+    ],
+)
+def test_azure_ml_packages_only_what_it_can(changes: dict[str, Any], field: str, remedy: str) -> None:
+    """A model that the workspace has, on a base that it can pull."""
+    found = refused(residency="cloud", image__builder="azure_ml_package", **changes)
+    assert list(found) == [field]
+    assert remedy in found[field]
 
 
 def test_names_of_files_may_be_allowed_or_stay_in_the_private_account() -> None:

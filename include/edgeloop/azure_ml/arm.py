@@ -114,10 +114,8 @@ class ArmClient:
     def post(
         self, path: str, version: str, body: Mapping[str, Any] | None = None, *, query: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """POST an action and wait until it is done."""
-        reply = self.send("POST", path, version, body=body, query=query)
-        self.wait(reply, path)
-        return self._json(reply)
+        """POST an action and wait until it is done; returns what it came to."""
+        return self._json(self.wait(self.send("POST", path, version, body=body, query=query), path))
 
     def delete(self, path: str, version: str, *, query: Mapping[str, str] | None = None) -> bool:
         """DELETE a resource and wait until it is gone; whether there was one."""
@@ -170,15 +168,15 @@ class ArmClient:
             raise problems.silent(self.endpoint, error) from error
         return reply
 
-    def wait(self, reply: HttpResponse, path: str) -> None:
-        """Follow a long-running operation to its end; returns at once if ``reply`` began none.
+    def wait(self, reply: HttpResponse, path: str) -> HttpResponse:
+        """Follow a long-running operation to its end and return the last answer: ``reply`` itself if it began none.
 
         Raises ``CloudError`` for one that failed and ``UnreachableError`` for one that goes on after
         ``operation_seconds``; the next try finds what it left.
         """
         where = reply.headers.get("Azure-AsyncOperation") or reply.headers.get("Location")
         if not where or reply.status_code not in {OK, CREATED, ACCEPTED}:
-            return
+            return reply
         self._require_same_host(where)
         until, follows_status = (
             time.monotonic() + self.endpoint.operation_seconds,
@@ -191,7 +189,7 @@ class ArmClient:
             time.sleep(pause)
             reply = self.send("GET", where)
             if _ended(reply, path, follows_status=follows_status):
-                return
+                return reply
 
     def _require_same_host(self, url: str) -> None:
         """The address of an operation or of a next page comes from an answer, and the token goes where it leads."""
