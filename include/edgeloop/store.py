@@ -4,6 +4,7 @@
     edges/<parent>/<kind>/<child> so that "what was made of this?" is one listing
     keys/<name>/<key>.json        the first writer decides what a key means
     ledgers/<name>/<seq>.json     appended by compare-and-swap on the sequence number
+    heads/<fold>/<name>/<seq>     sums of a ledger, so that reading it stays cheap (:mod:`edgeloop.ledger`)
 
 Everything is written with ``If-None-Match: *`` and decided again on conflict, so two schedulers, a retry and a
 backfill cannot both win.
@@ -12,18 +13,21 @@ backfill cannot both win.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from edgeloop.errors import ConfigurationError, ConflictError, IntegrityError, NotFoundError
+from edgeloop.ledger import ENTRIES, Entry, Ledger
 from edgeloop.records import KINDS, SCHEMA_VERSION, Record, canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from edgeloop.ledger import Fold
+
+__all__ = ["Entry", "Listed", "Objects", "Store"]
+
 R = TypeVar("R", bound=Record)
-SEQUENCE_DIGITS = 8
-LEDGER_TRIES = 50
+S = TypeVar("S")
 
 
 class Listed(Protocol):
@@ -59,14 +63,6 @@ class Objects(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One line of a ledger."""
-
-    seq: int
-    body: dict[str, Any]
-
-
 class Store:
     """Records of one pipeline, in one container."""
 
@@ -85,7 +81,7 @@ class Store:
             self.objects.put_new(name, canonical_json(body))
         except ConflictError:
             stored = self.get(type(record), record.id)
-        for parent in stored.parents:
+        for parent in (*stored.parents, *stored.also):
             self.link(parent, stored)
         return stored
 
@@ -165,6 +161,11 @@ class Store:
         prefix = f"edges/{parent}/{kind.kind}/"
         return [self.get(kind, one.name.removeprefix(prefix)) for one in self.objects.list(prefix)]
 
+    def named(self, start: str, kind: type[Record]) -> tuple[str, ...]:
+        """Ids of ``kind`` that are known by a digest, or made of a record, whose id starts with ``start``."""
+        found = (one.name.rsplit("/", 2) for one in self.objects.list(f"edges/{start}"))
+        return tuple(child for _, of, child in found if of == kind.kind)
+
     def fix(self, name: str, key: str, value: str) -> str:
         """Give ``key`` its meaning once: returns ``value``, or what an earlier writer decided."""
         if self._once(f"keys/{name}/{key}.json", json.dumps(value).encode()):
@@ -186,31 +187,18 @@ class Store:
 
     def ledger(self, name: str) -> list[Entry]:
         """All entries of a ledger, oldest first."""
-        prefix = f"ledgers/{name}/"
-        found = [one.name for one in self.objects.list(prefix)]
-        return [
-            Entry(seq=int(one.removeprefix(prefix).removesuffix(".json")), body=json.loads(self.objects.get(one)))
-            for one in found
-        ]
+        return list(Ledger(self.objects, name, ENTRIES).read())
 
     def append(self, name: str, decide: Callable[[list[Entry]], dict[str, Any] | None]) -> Entry | None:
         """Append what ``decide`` makes of the entries so far; None appends nothing.
 
         When another writer took the number, ``decide`` is asked again with their entry in view.
         """
-        for _ in range(LEDGER_TRIES):
-            entries = self.ledger(name)
-            body = decide(entries)
-            if body is None:
-                return None
-            seq = entries[-1].seq + 1 if entries else 1
-            if self._once(f"ledgers/{name}/{seq:0{SEQUENCE_DIGITS}d}.json", canonical_json(body)):
-                return Entry(seq=seq, body=body)
-        raise ConflictError(
-            f"Ledger {name} was written by others {LEDGER_TRIES} times in a row.",
-            left="the ledger as the others wrote it",
-            next="Clear the task.",
-        )
+        return Ledger(self.objects, name, ENTRIES).append(lambda entries: decide(list(entries)))
+
+    def folded(self, name: str, fold: Fold[S]) -> Ledger[S]:
+        """A ledger by a way of its own to sum it up, so that what is read and written stays small however it grows."""
+        return Ledger(self.objects, name, fold)
 
     def _once(self, name: str, data: bytes) -> bool:
         try:

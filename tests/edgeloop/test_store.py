@@ -207,7 +207,7 @@ def test_appending_at_once_loses_nothing_and_decides_on_what_is_there(store: Sto
 
 def test_a_ledger_that_others_always_win_is_given_up_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that never gets its turn says so instead of spinning for ever."""
-    monkeypatch.setattr("edgeloop.store.LEDGER_TRIES", 4)
+    monkeypatch.setattr("edgeloop.ledger.LEDGER_TRIES", 4)
     other = Store(store.objects)
     tries = 0
 

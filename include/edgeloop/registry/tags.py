@@ -51,7 +51,7 @@ def tag(store: Store, model: ModelVersion | str, added: Mapping[str, str], *, by
 
     def decide(entries: list[Entry]) -> dict[str, Any] | None:
         now = fold(entries)
-        if now | added == now:
+        if now | dict(added) == now:
             return None
         return {"tags": dict(added), "at": datetime.now(UTC).isoformat(timespec="seconds"), "by": by}
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from edgeloop.errors import ConflictError, IntegrityError, TrainingFailedError
 from edgeloop.records import ModelVersion, TrainingRun, canonical_json, sha256_hex
 from edgeloop.registry.decision import accuracy_of, not_finite
-from edgeloop.registry.promotions import LEDGER, Change, entry_body
-from edgeloop.registry.standing import REGISTERED, standing
+from edgeloop.registry.promotions import Change, entry_body, opened
+from edgeloop.registry.standing import REGISTERED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from edgeloop.store import Entry, Store
+    from edgeloop.registry.standing import Standing
+    from edgeloop.store import Store
 
 MAX_MODEL_BYTES = 2**31 - 1
 """An ONNX model is one protobuf message, and those end at 2 GiB (protobuf's documented limit)."""
@@ -135,11 +136,10 @@ def _number(store: Store, model: ModelVersion, by: str) -> int:
         event=REGISTERED, by=by, why="registered after training", evidence=model.training_run, origin=model.origin
     )
 
-    def decide(entries: list[Entry]) -> dict[str, Any] | None:
+    def decide(now: Standing) -> dict[str, Any] | None:
         nonlocal known
-        now = standing(entries)
         known = now.versions.get(model.id, 0)
         return None if known else entry_body(change, model.id, now, version=max(now.versions.values(), default=0) + 1)
 
-    entry = store.append(LEDGER, decide)
+    entry = opened(store).append(decide)
     return int(entry.body["version"]) if entry else known

@@ -78,7 +78,7 @@ def test_eight_at_once_with_other_bytes_are_eight_versions_without_a_gap(store: 
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("dies_at", [1, 2, 3, 4, 5], ids=["bytes", "ledger", "record", "edge", "link"])
+@pytest.mark.parametrize("dies_at", range(1, 7), ids=["bytes", "entry", "head", "record", "edge", "link"])
 def test_a_try_that_died_at_any_write_is_completed_by_the_next(
     store: Store, container: BlobContainer, registered: Register, monkeypatch: pytest.MonkeyPatch, dies_at: int
 ) -> None:
