@@ -83,10 +83,12 @@ def _large(way: str, folder: Path, here: Path, say: Callable[[str], None]) -> li
         timed(["scp", *options(here), str(folder / "one.bin"), f"{login()}:{FOLDER}.bin"])
     for number in range(1, _runs() + 1):
         there, back = f"{login()}:{FOLDER}.bin", str(here / "back.bin")
+        _rest(way, here)
         scp.append(
             timed(["scp", *options(here), *([str(folder / "one.bin"), there] if way == "up" else [there, back])])
         )
         for client, costs in ours.items():
+            _rest(way, here)
             costs.append(cost("benchmarks.ssh_staging", way, client, str(folder)))
         told = ", ".join(
             f"{client} {costs[-1].seconds:.1f} s {costs[-1].peak_mib:.0f} MiB" for client, costs in ours.items()
@@ -97,6 +99,12 @@ def _large(way: str, folder: Path, here: Path, say: Callable[[str], None]) -> li
         for client, costs in ours.items()
         for one in _figures(f"1 GiB {way}", client, costs, {"scp": scp}, {"scp": CLIENTS[client]})
     ]
+
+
+def _rest(way: str, here: Path) -> None:
+    """Who sends next would wait for the VM's disk, which still writes what was sent before."""
+    if way == "up":
+        clear(here)
 
 
 def _checked(what: str, folder: Path, here: Path, say: Callable[[str], None]) -> list[Figure]:
