@@ -43,7 +43,7 @@ class Upload:
     sent: int = 0
     _at: str = ""
     _offset: int = 0
-    _piece: int = PIECE_BYTES
+    _piece: int = field(default_factory=lambda: PIECE_BYTES)
     _told: float = field(default_factory=time.monotonic)
 
     @property
