@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = ROOT / "include" / "pipelines" / "wind_power"
+HELPER = ROOT / "include" / "images" / "trainer"
 DATA = ROOT / "tests" / "data" / "wind_power"
 TURBINES = ("R80711", "R80721", "R80736")
 
@@ -67,7 +68,12 @@ def stage(folder: Path, month: str = "2014-01", **changes: Any) -> Path:
 def train(data: Path, outputs: Path) -> subprocess.CompletedProcess[str]:
     """Run train.py as the trainer image does."""
     outputs.mkdir(exist_ok=True)
-    environment = {**os.environ, "EDGELOOP_DATA": str(data), "EDGELOOP_OUTPUTS": str(outputs)}
+    environment = {
+        **os.environ,
+        "EDGELOOP_DATA": str(data),
+        "EDGELOOP_OUTPUTS": str(outputs),
+        "PYTHONPATH": str(HELPER),
+    }
     command = [sys.executable, str(PIPELINE / "train.py")]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
@@ -108,6 +114,11 @@ def test_training_writes_a_model_that_answers_what_the_metrics_say(tmp_path: Pat
     assert metrics["mae"] == pytest.approx(error.mean(), abs=1e-3)
     assert sum(site["rows"] for site in metrics["sites"].values()) == len(rows)
     assert "champion" not in metrics
+    same = metrics["parity"]
+    assert (same["passed"], same["mismatched_rows"], same["rows"]) == (True, 0, len(rows))
+    assert min(same[f"{kind}_rows"] for kind in ("threshold", "nan", "extreme")) > 0
+    assert same["sha256"] == hashlib.sha256((tmp_path / "out" / "model.onnx").read_bytes()).hexdigest()
+    assert 0 < same["largest_difference"] <= same["tolerance"] < 0.1
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["progress"] * len(done.stdout.splitlines())
 
 
@@ -153,22 +164,22 @@ def test_data_that_cannot_be_trained_on_ends_it_in_words(tmp_path: Path, changes
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_model_that_onnxruntime_answers_differently_is_not_written() -> None:
-    """The parity gate raises when the accuracy of both runtimes differs in the fourth decimal."""
-    sys.path.insert(0, str(PIPELINE))
-    try:
-        module = load("train")
-    finally:
-        sys.path.remove(str(PIPELINE))
-    y = np.linspace(0, 100, 1000, dtype=np.float32)
-    rows = module.Rows(
-        x=np.zeros((1000, 8), dtype=np.float32), y=y, site=np.array(["R80711"] * 1000), when=np.arange(1000)
-    )
-    assert module.check_parity(y, y, rows, 51.0) == 0
-    wrong = y.copy()
-    wrong[7] += 100
-    with pytest.raises(module.ParityError):
-        module.check_parity(y, wrong, rows, 51.0)
+def test_a_model_that_onnxruntime_answers_differently_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the conversion sends rows at a threshold another way, the script ends with 3 and writes nothing."""
+    from edgeloop_trainer import trees
+
+    monkeypatch.syspath_prepend(str(PIPELINE))
+    module = load("train")
+    monkeypatch.setattr(trees, "representable", lambda threshold, **_: float(np.float32(threshold)))  # skl2onnx's way
+    monkeypatch.setenv("EDGELOOP_DATA", str(stage(tmp_path / "data")))
+    monkeypatch.setenv("EDGELOOP_OUTPUTS", str(tmp_path / "out"))
+    monkeypatch.setattr(module.signal, "signal", lambda *_: None)
+    (tmp_path / "out").mkdir()
+    assert module.main() == 3
+    assert "answered differently" in capsys.readouterr().out
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.fixture(scope="module")

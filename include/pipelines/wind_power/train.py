@@ -2,7 +2,7 @@
 
 Runs in the trainer image on the VM, without a network: reads `dataset.json` and Parquet files in $EDGELOOP_DATA,
 writes `model.onnx` and `metrics.json` to $EDGELOOP_OUTPUTS. Standard output is the log. Exit codes: 0 done,
-2 the data cannot be trained on, 3 the ONNX model does not answer as the trained one does.
+2 the data cannot be trained on, 3 no ONNX model answers as the trained one does.
 """
 
 from __future__ import annotations
@@ -18,19 +18,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from features import FEATURES, SIGNALS, derive, in_domain
 
+from edgeloop_trainer import export, parity
+from edgeloop_trainer.errors import ExportError, ParityError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 STEPS = 10  # the fit reports its progress this many times
-PARITY_DECIMALS = 4  # of the accuracy, between scikit-learn and onnxruntime
 
 
 class UnfitDataError(Exception):
     """The data cannot be trained on; the message says why."""
-
-
-class ParityError(Exception):
-    """The ONNX model answers differently from the model that was trained."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,43 +126,6 @@ def fit(rows: Rows, parameters: dict[str, Any]) -> Any:
     return model
 
 
-def to_onnx(model: Any) -> bytes:
-    """The model as ONNX: input `X` float32 [n, 8], output `Y` float32 [n, 1]."""
-    import skl2onnx
-    from skl2onnx.common import _container
-    from skl2onnx.common.data_types import FloatTensorType
-
-    original = _container.make_node
-
-    def make_node(*args: Any, **attributes: Any) -> Any:
-        # protobuf 7 refuses a bool in an integer attribute; skl2onnx 1.20 puts some into its tree ensembles.
-        plain = {
-            key: [int(v) if isinstance(v, (bool, np.bool_)) else v for v in value]
-            if isinstance(value, (list, tuple, np.ndarray))
-            else value
-            for key, value in attributes.items()
-        }
-        return original(*args, **plain)
-
-    _container.make_node = make_node
-    try:
-        proto = skl2onnx.to_onnx(model, initial_types=[("X", FloatTensorType([None, len(FEATURES)]))], target_opset=17)
-    finally:
-        _container.make_node = original
-    rename_output(proto, "Y")
-    # skl2onnx names the graph at random; the model's digest must depend on the model alone.
-    proto.graph.name = "wind_power"
-    return proto.SerializeToString(deterministic=True)
-
-
-def rename_output(proto: Any, name: str) -> None:
-    """Give the graph's first output the name of the contract."""
-    old = proto.graph.output[0].name
-    for node in proto.graph.node:
-        node.output[:] = [name if output == old else output for output in node.output]
-    proto.graph.output[0].name = name
-
-
 def predict_onnx(model: bytes, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Answers [n] of an ONNX model whose first output is [n, 1] or [n]."""
     import onnxruntime as ort
@@ -178,14 +139,6 @@ def judge(y: NDArray[np.float32], predicted: NDArray[Any], tolerance: float) -> 
     """Share of rows within the tolerance, and the mean absolute error in the target's unit."""
     error = np.abs(y.astype(np.float64) - predicted)
     return {"accuracy": round(float((error < tolerance).mean()), 6), "mae": round(float(error.mean()), 6)}
-
-
-def check_parity(trained: NDArray[Any], served: NDArray[np.float32], rows: Rows, tolerance: float) -> float:
-    """Largest difference between both runtimes; ParityError when the accuracy differs in the fourth decimal."""
-    ours, theirs = (round(judge(rows.y, p, tolerance)["accuracy"], PARITY_DECIMALS) for p in (trained, served))
-    if ours != theirs:
-        raise ParityError(f"scikit-learn's accuracy on the hold-out is {ours}, onnxruntime's {theirs}")
-    return float(np.abs(trained - served).max())
 
 
 def judge_champion(data: Path, rows: Rows, served: NDArray[np.float32], spec: Spec) -> dict[str, Any]:
@@ -233,10 +186,10 @@ def run(data: Path, outputs: Path) -> None:
     if not len(train) or not len(hold):
         raise UnfitDataError(f"{len(train)} rows before and {len(hold)} rows after holdout_start {spec.holdout_start}")
     model = fit(train, spec.parameters)
-    onnx = to_onnx(model)
+    onnx = export.to_onnx(model, features=len(FEATURES))
+    same = parity.require(parity.compare(model.predict, onnx, hold.x))
+    say(f"progress 0.90 ONNX of {len(onnx)} bytes, at most {same['largest_difference']:.2g} from scikit-learn")
     served = predict_onnx(onnx, hold.x)
-    difference = check_parity(model.predict(hold.x), served, hold, spec.tolerance)
-    say(f"progress 0.90 ONNX of {len(onnx)} bytes, at most {difference:.2g} from scikit-learn on the hold-out")
     sites = {}
     for name in sorted(set(hold.site.tolist())):
         here = hold.site == name
@@ -246,7 +199,7 @@ def run(data: Path, outputs: Path) -> None:
         "rows_holdout": len(hold),
         **judge(hold.y, served, spec.tolerance),
         "tolerance": spec.tolerance,
-        "parity_max_difference": difference,
+        "parity": same,
         "features": list(FEATURES),
         "sites": sites,
         **judge_champion(data, hold, served, spec),
@@ -267,7 +220,7 @@ def main() -> int:
     except UnfitDataError as error:
         say(f"error: {error}; nothing was written")
         return 2
-    except ParityError as error:
+    except (ExportError, ParityError) as error:
         say(f"error: {error}; the model was not written")
         return 3
     return 0

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 BASES = 8
 """How many rows of the hold-out carry a missing or extreme value in each of their columns."""
 FLOAT = np.finfo(np.float32)
-EXTREMES = (0.0, -0.0, *(sign * one for one in (FLOAT.smallest_subnormal, FLOAT.tiny, FLOAT.max) for sign in (1, -1)))
+_SIZES = tuple(map(float, (FLOAT.smallest_subnormal, FLOAT.tiny, FLOAT.max)))
+EXTREMES = (0.0, -0.0, *_SIZES, *(-one for one in _SIZES))
 INFINITE = (np.inf, -np.inf)
 ROUNDING = 2.0**-24
 """Unit roundoff of float32."""
@@ -109,7 +110,8 @@ def at_thresholds(found: Branches, rows: Rows) -> Rows:
     with np.errstate(over="ignore"):
         values = np.concatenate([exact, *(np.nextafter(exact, np.float32(side)) for side in (-np.inf, np.inf))])
     made: Rows = np.concatenate([_reaching(found, rows, value) for value in np.split(values, 3)])
-    return made[np.isfinite(values)]
+    kept: Rows = made[np.isfinite(values)]
+    return kept
 
 
 def missing(found: Branches, rows: Rows) -> Rows:
@@ -121,7 +123,7 @@ def missing(found: Branches, rows: Rows) -> Rows:
 
 def extreme(rows: Rows, largest: float) -> Rows:
     """Rows of the hold-out with one column zero, denormal, or as large as float32 (or ``largest``) goes."""
-    return _in_each_column(rows, tuple(max(-largest, min(largest, float(one))) for one in EXTREMES))
+    return _in_each_column(rows, tuple(max(-largest, min(largest, one)) for one in EXTREMES))
 
 
 def infinite(rows: Rows) -> Rows:
