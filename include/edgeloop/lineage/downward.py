@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from edgeloop.lineage import tell
-from edgeloop.lineage.chain import Check
-from edgeloop.lineage.links import SHORT, deployed, packed, trained, used, validated
+from edgeloop.lineage.links import deployed, names, trained, used, validated
 from edgeloop.records import Batch, Certificate, Dataset, ModelImage, ModelVersion, Rollout, TrainingRun
 
 if TYPE_CHECKING:
-    from edgeloop.lineage.chain import Node
+    from edgeloop.lineage.chain import Check, Node
     from edgeloop.lineage.reader import Read, Reader
     from edgeloop.records import Record
 
@@ -44,26 +43,25 @@ class Downward:
     def _child(self, parent: Read, read: Read) -> Node:
         if read.record is None:
             return read.missing()
-        checks = (read.check, *self._tried(parent.record, read.record))
+        checks = (read.check, *self._tried(parent, read.record))
         return tell.record(read.record, read.id).having(checks, self.of(read))
 
-    def _tried(self, parent: Record | None, child: Record) -> tuple[Check, ...]:
+    def _tried(self, parent: Read, child: Record) -> tuple[Check, ...]:
         """The link from a record to one that was made of it."""
-        match parent, child:
-            case Batch(), Certificate():
-                return (validated(child, parent),)
-            case Certificate(), Dataset():
-                return (used(parent, child),)
-            case Dataset(), TrainingRun():
-                found = "" if child.dataset == parent.id else f"it is of dataset {child.dataset[:SHORT]}"
-                return (Check.of("ran on this dataset", found),)
-            case TrainingRun(), ModelVersion():
+        match parent.record, child:
+            case Batch() as batch, Certificate():
+                return names(child, parent.id), validated(child, batch)
+            case Certificate() as certificate, Dataset():
+                return names(child, parent.id), used(certificate, child)
+            case TrainingRun() as run, ModelVersion():
+                # Bytes that a training gave again stay the version that an earlier one made: no name, but the bytes.
                 content, _ = self.reader.blob(child.blob, child.sha256, "its bytes hash to its sha256")
-                return content, trained(child, parent)
-            case ModelVersion(), ModelImage():
-                return (packed(child, parent), *self.reader.pushed(child, parent))
+                return content, trained(child, run)
+            case _, ModelImage():
+                model = parent.record if isinstance(parent.record, ModelVersion) else None
+                return (names(child, parent.id), *self.reader.pushed(child, model))
             case _:
-                return ()
+                return (names(child, parent.id),)
 
     def _rings(self, image_id: str) -> tuple[Node, ...]:
         found = self.reader.records(Rollout, self.reader.made_of(image_id).get(Rollout.kind, ()))

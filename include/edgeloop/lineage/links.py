@@ -9,7 +9,7 @@ from edgeloop.lineage.chain import Check
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgeloop.records import Batch, Certificate, Dataset, ModelImage, ModelVersion, TrainingRun
+    from edgeloop.records import Batch, Certificate, Dataset, ModelImage, ModelVersion, Record, TrainingRun
     from edgeloop.rollout.history import Served
 
 MODEL = "model.onnx"
@@ -43,19 +43,15 @@ def used(certificate: Certificate, dataset: Dataset) -> Check:
 
 
 def validated(certificate: Certificate, batch: Batch) -> Check:
-    """The certificate is of this batch, in the same group."""
-    found = ""
-    if certificate.batch != batch.id:
-        found = f"it is of batch {certificate.batch[:SHORT]}"
-    elif certificate.group != batch.group:
-        found = f"it says group {certificate.group}, the batch {batch.group}"
-    return Check.of("is of this batch", found)
+    """The certificate and the batch that it names are of one group."""
+    found = "" if certificate.group == batch.group else f"it says group {certificate.group}, the batch {batch.group}"
+    return Check.of("is of this batch's group", found)
 
 
-def packed(image: ModelImage, model: ModelVersion) -> Check:
-    """The image is of this model."""
-    found = "" if image.model == model.id else f"it is of model {image.model[:SHORT]}"
-    return Check.of("holds this model", found)
+def names(child: Record, parent_id: str) -> Check:
+    """What is listed among what was made of something says so itself."""
+    named = parent_id in child.parents
+    return Check.of("names what it was made of", "" if named else f"it does not name {short(parent_id)}")
 
 
 def deployed(served: Served, image: ModelImage) -> Check:

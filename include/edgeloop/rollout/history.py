@@ -7,14 +7,17 @@ looked is noted by the next look.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+
+from edgeloop.ledger import Fold
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from edgeloop.store import Entry, Store
+    from edgeloop.ledger import Entry, Ledger
+    from edgeloop.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,20 +53,19 @@ def saw(
     """
     seen = Served(site=site, image=image, digest=digest, reference=reference, since=stamp(at), by=by)
 
-    def decide(entries: list[Entry]) -> dict[str, Any] | None:
-        known = fold(site, entries)
+    def decide(known: tuple[Served, ...]) -> dict[str, Any] | None:
         before = holding(known, seen.since)
         if (before.what if before else None) == seen.what:
             return None
         named = image or next((one.image for one in known if digest and one.digest == digest), "")
         return {"image": named, "digest": digest, "reference": reference, "at": seen.since, "by": by}
 
-    return store.append(ledger_name(site), decide)
+    return _ledger(store, site).append(decide)
 
 
 def history(store: Store, site: str) -> tuple[Served, ...]:
     """Everything that ``site`` was seen serving, oldest first."""
-    return fold(site, store.ledger(ledger_name(site)))
+    return _ledger(store, site).read()
 
 
 def on(store: Store, site: str, when: datetime) -> Served | None:
@@ -88,32 +90,30 @@ def holding(known: Sequence[Served], when: str) -> Served | None:
     return next((one for one in reversed(known) if one.since <= when), None)
 
 
-def fold(site: str, entries: Iterable[Entry]) -> tuple[Served, ...]:
-    """The ledger as spans of time: in order of when things were seen, which a slow writer's line need not be in."""
-    seen = [
-        Served(
-            site=site,
-            image=one.body["image"],
-            digest=one.body["digest"],
-            reference=one.body["reference"],
-            since=one.body["at"],
-            by=one.body["by"],
-        )
-        for one in sorted(entries, key=lambda one: (one.body["at"], one.seq))
-    ]
-    spans: list[Served] = []
-    for one in seen:
-        if spans and spans[-1].what == one.what:
+def spans(seen: Iterable[Served]) -> tuple[Served, ...]:
+    """Looks at one device as spans of time: in order of the looks, which a slow writer's line need not be in. Pure."""
+    found: list[Served] = []
+    for one in sorted(seen, key=lambda one: one.since):
+        if found and found[-1].what == one.what:
             continue
-        if spans:
-            spans[-1] = replace(spans[-1], until=one.since)
-        spans.append(one)
-    return tuple(spans)
+        if found:
+            found[-1] = replace(found[-1], until=one.since)
+        found.append(replace(one, until=""))
+    return tuple(found)
 
 
-def ledger_name(site: str) -> str:
-    """The ledger of one device."""
-    return f"devices/{site}"
+def _ledger(store: Store, site: str) -> Ledger[tuple[Served, ...]]:
+    def seen(entry: Entry) -> Served:
+        body = {name: entry.body[name] for name in ("image", "digest", "reference", "by")}
+        return Served(site=site, since=entry.body["at"], **body)
+
+    fold = Fold(
+        name="served",
+        add=lambda before, entries: spans((*(before or ()), *map(seen, entries))),
+        to_json=lambda known: [asdict(one) for one in known],
+        from_json=lambda raw: tuple(Served(**one) for one in raw),
+    )
+    return store.folded(f"devices/{site}", fold)
 
 
 def stamp(at: datetime) -> str:
