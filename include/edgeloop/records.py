@@ -177,8 +177,8 @@ class ModelVersion(Record):
 
     @property
     def parents(self) -> tuple[str, ...]:
-        """The training run."""
-        return (self.training_run,)
+        """The training run; none where only a mirror of the version was left."""
+        return (self.training_run,) if self.training_run else ()
 
     @property
     def key(self) -> str:

@@ -1,5 +1,6 @@
 """Model versions and the promotion ledger: what is registered, what is candidate, what is champion, and why."""
 
+from edgeloop.registry.blob_backend import BlobRegistry
 from edgeloop.registry.decision import Decision, Rules, compare, may_go_out
 from edgeloop.registry.promotions import (
     candidate,
@@ -16,6 +17,7 @@ from edgeloop.registry.tags import tag, tags
 from edgeloop.registry.versions import register
 
 __all__ = [
+    "BlobRegistry",
     "Decision",
     "Rules",
     "Standing",

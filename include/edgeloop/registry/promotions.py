@@ -159,7 +159,7 @@ def quarantine(store: Store, model_id: str, *, by: str, why: str, evidence: str 
     """Mark the model as bad; if it is champion, the one before it is champion again. None if it already was."""
 
     def decide(now: Standing) -> Change | None:
-        if model_id in now.quarantined and model_id != now.by_alias:
+        if model_id in now.quarantined - now.by_alias:
             return None
         return Change(event=QUARANTINED, by=by, why=why, evidence=evidence)
 

@@ -53,8 +53,8 @@ class Standing:
     """Every change of champion, oldest first."""
     told: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """The numbers of the entries about each model."""
-    by_alias: str = ""
-    """The model that is quarantined only because an alias was set so."""
+    by_alias: frozenset[str] = frozenset()
+    """The models that are quarantined only because an alias was set so."""
 
     @property
     def champion(self) -> str:
@@ -112,7 +112,8 @@ class _Folding:
         self.champions, self.reigns = list(before.champions), list(before.reigns)
         self.rejected, self.quarantined = set(before.rejected), set(before.quarantined)
         self.promoted = set(before.promoted)
-        self.candidate, self.by_alias, self.seq = before.candidate, before.by_alias, before.seq
+        self.by_alias = set(before.by_alias)
+        self.candidate, self.seq = before.candidate, before.seq
 
     def add(self, entry: Entry) -> None:
         """The next entry."""
@@ -150,7 +151,7 @@ class _Folding:
         self.bases[model] = body.get("from", self._champion)
         self.rejected.discard(model)
         self.quarantined.discard(model)
-        self.by_alias = "" if self.by_alias == model else self.by_alias
+        self.by_alias.discard(model)
 
     def _promoted(self, body: dict[str, Any]) -> None:
         model = body["model"]
@@ -168,7 +169,7 @@ class _Folding:
             self.rejected.add(model)
             return
         self.quarantined.add(model)
-        self.by_alias = "" if self.by_alias == model else self.by_alias
+        self.by_alias.discard(model)
         self._depose(model)
 
     def _depose(self, model: str) -> None:
@@ -181,8 +182,8 @@ class _Folding:
     def _aliased(self, body: dict[str, Any]) -> None:
         """Exactly these aliases; what a gate or a person found bad stays so, whatever an alias says."""
         named = body["aliases"]
-        bad = named.get("quarantined", "")
-        self.champions = [one for one in self.champions if one != bad]
+        bad = set(named.get("quarantined", ()))
+        self.champions = [one for one in self.champions if one not in bad]
         if champion := named.get("champion", ""):
             self._crown(champion)
         else:
@@ -190,9 +191,9 @@ class _Folding:
         self.candidate = named.get("challenger", "")
         if self.candidate:
             self.bases[self.candidate] = self._champion
-        self.quarantined.discard(self.by_alias)
-        self.by_alias = "" if bad in self.quarantined else bad
-        self.quarantined |= {bad} - {""}
+        self.quarantined -= self.by_alias
+        self.by_alias = bad - self.quarantined
+        self.quarantined |= bad
 
     def standing(self) -> Standing:
         """What it came to."""
@@ -207,7 +208,7 @@ class _Folding:
             promoted=frozenset(self.promoted),
             reigns=tuple(self.reigns),
             told=self.told,
-            by_alias=self.by_alias,
+            by_alias=frozenset(self.by_alias),
         )
 
 
@@ -227,7 +228,7 @@ def to_json(now: Standing) -> dict[str, Any]:
         "promoted": sorted(now.promoted),
         "reigns": [(one.since, one.seq, one.champion) for one in now.reigns],
         "told": now.told,
-        "by_alias": now.by_alias,
+        "by_alias": sorted(now.by_alias),
     }
 
 
@@ -244,7 +245,7 @@ def from_json(raw: dict[str, Any]) -> Standing:
         promoted=frozenset((model, evidence) for model, evidence in raw["promoted"]),
         reigns=tuple(Reign(since=since, seq=seq, champion=champion) for since, seq, champion in raw["reigns"]),
         told={model: tuple(seqs) for model, seqs in raw["told"].items()},
-        by_alias=raw["by_alias"],
+        by_alias=frozenset(raw["by_alias"]),
     )
 
 

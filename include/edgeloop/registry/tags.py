@@ -33,6 +33,13 @@ def tags(store: Store, model: ModelVersion | str) -> dict[str, str]:
     return fold(store.ledger(_ledger(model)))
 
 
+def all_tags(store: Store) -> dict[str, dict[str, str]]:
+    """The tags of every version that has some, by model id."""
+    stem = f"ledgers/{PREFIX}"
+    models = dict.fromkeys(one.name.removeprefix(stem).partition("/")[0] for one in store.objects.list(stem))
+    return {model: tags(store, model) for model in models}
+
+
 def tag(store: Store, model: ModelVersion | str, added: Mapping[str, str], *, by: str) -> Entry | None:
     """Add tags to a registered version, or replace their values; None if they are so already.
 

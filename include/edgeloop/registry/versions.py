@@ -61,7 +61,7 @@ def register(
     check_onnx(onnx, training_run.id)
     sha256 = sha256_hex(onnx)
     blob = f"models/{sha256}.onnx"
-    _store_bytes(blobs, blob, onnx, sha256)
+    store_bytes(blobs, blob, onnx, sha256)
     wanted = ModelVersion(
         pipeline=pipeline,
         origin=training_run.origin,
@@ -116,7 +116,8 @@ def check_onnx(onnx: bytes, training_run: str) -> None:
         )
 
 
-def _store_bytes(blobs: ModelBlobs, blob: str, onnx: bytes, sha256: str) -> None:
+def store_bytes(blobs: ModelBlobs, blob: str, onnx: bytes, sha256: str) -> None:
+    """Store the bytes under their name, or find them there; raises ``IntegrityError`` if others are."""
     try:
         blobs.put_new(blob, onnx, metadata={"sha256": sha256})
     except ConflictError:
