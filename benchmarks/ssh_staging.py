@@ -78,6 +78,7 @@ def _runs() -> int:
 
 def _large(way: str, folder: Path, here: Path, say: Callable[[str], None]) -> list[Figure]:
     scp: list[float] = []
+    hashed: list[float] = []
     ours: dict[str, list[Cost]] = {client: [] for client in CLIENTS}
     if way == "down":
         timed(["scp", *options(here), str(folder / "one.bin"), f"{login()}:{FOLDER}.bin"])
@@ -87,6 +88,8 @@ def _large(way: str, folder: Path, here: Path, say: Callable[[str], None]) -> li
         scp.append(
             timed(["scp", *options(here), *([str(folder / "one.bin"), there] if way == "up" else [there, back])])
         )
+        if way == "down":
+            hashed.append(scp[-1] + timed(["openssl", "dgst", "-sha256", back]))
         for client, costs in ours.items():
             _rest(way, here)
             costs.append(cost("benchmarks.ssh_staging", way, client, str(folder)))
@@ -94,10 +97,12 @@ def _large(way: str, folder: Path, here: Path, say: Callable[[str], None]) -> li
             f"{client} {costs[-1].seconds:.1f} s {costs[-1].peak_mib:.0f} MiB" for client, costs in ours.items()
         )
         say(f"1 GiB {way}, {number}: scp {scp[-1]:.1f} s, {told}")
+    # What comes down is hashed as it comes, which scp leaves to whoever wants to be sure.
+    peers = {"scp": scp} | ({"scp + sha256": hashed} if hashed else {})
     return [
         one
         for client, costs in ours.items()
-        for one in _figures(f"1 GiB {way}", client, costs, {"scp": scp}, {"scp": CLIENTS[client]})
+        for one in _figures(f"1 GiB {way}", client, costs, peers, dict.fromkeys(peers, CLIENTS[client]))
     ]
 
 
