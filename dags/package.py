@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import DAG, PartitionedAssetTimetable
 
 from edgeloop_airflow.assets import Assets
+from edgeloop_airflow.azure_ml_registry import mirror_models
 from edgeloop_airflow.dagkit import FORCE, each, settings
 from edgeloop_airflow.packaging import BuildImageOperator, ProveImageOperator, PushImageOperator
 from edgeloop_airflow.tags import Tag
@@ -22,6 +23,7 @@ golden answers with the registered model's byte for byte, pushes it, and reads i
 ### When it fails
 `prove` failed: the image ends at start or answers otherwise than the model; the container's last lines are in the log.
 It was not pushed, and the devices serve what they served. `push` failed: the log names the registry's connection.
+`mirror_models` failed: only Azure Machine Learning was not told; nothing waits for it, and clearing the task tells it.
 
 ### Rerun
 `airflow dags clear {dag} --partition-key KEY --only-failed -y`. The same model on the same base is the same image: what
@@ -41,7 +43,7 @@ def build(spec: Pipeline) -> DAG:
         image = BuildImageOperator(task_id="build", pipeline=spec.name, force=FORCE)
         prove = ProveImageOperator(task_id="prove", pipeline=spec.name, force=FORCE)
         push = PushImageOperator(task_id="push", pipeline=spec.name, force=FORCE, outlets=[assets.ring])
-        image >> prove >> push
+        image >> prove >> push >> mirror_models(spec.name)
     return dag
 
 

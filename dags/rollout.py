@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import DAG, PartitionedAssetTimetable, TriggerRule
 
 from edgeloop_airflow.assets import Assets
+from edgeloop_airflow.azure_ml_registry import mirror_models
 from edgeloop_airflow.dagkit import FORCE, each, settings
 from edgeloop_airflow.rollout import (
     AdvanceOperator,
@@ -34,6 +35,7 @@ key. After the last ring the model becomes champion.
 serves what it served before, proven, and the model is out of the running. Read `restore`'s log for the reason.
 `restore` failed: it names the devices that still run the bad image. Bring them back on the network and clear it.
 `prefetch` or `switch` failed: a device does not answer; the log names its connection.
+`mirror_models` failed: only Azure Machine Learning was not told; nothing waits for it, and clearing the task tells it.
 
 ### Rerun
 `airflow dags clear {dag} --partition-key KEY --only-failed -y`; every step finds what is already so. To try a model
@@ -72,6 +74,7 @@ def build(spec: Pipeline) -> DAG:
         prefetch >> switch >> gate >> [approve, advance, restore]
         approve >> [advance, restore]
         restore >> report
+        [advance, restore] >> mirror_models(spec.name)
     return dag
 
 

@@ -9,6 +9,7 @@ from airflow.sdk import DAG, PartitionedAssetTimetable, TriggerRule
 
 from edgeloop_airflow.assets import Assets
 from edgeloop_airflow.azure_ml_mirror import MirrorStartSensor, MirrorTrainingOperator
+from edgeloop_airflow.azure_ml_registry import mirror_models
 from edgeloop_airflow.azure_ml_training import PrepareComputeOperator, TrainOperator
 from edgeloop_airflow.dagkit import FORCE, each, settings
 from edgeloop_airflow.pools import seat
@@ -31,8 +32,9 @@ wait the last trains for all. The log of `fix_dataset` says why a run trains, or
 ### When it fails
 `train` failed: the last lines of the job's log come first. A cut link fails the task while the job lives on; the next
 try attaches to it. A job that lost its VM or was stopped goes on from its checkpoint; a script's own error, memory and
-the deadline are not retried. The same data, code, image and parameters are never trained twice. `mirror_start` or
-`mirror_run` failed: only Azure Machine Learning was not told; nothing waits for it, and clearing the task tells it.
+the deadline are not retried. The same data, code, image and parameters are never trained twice. `mirror_start`,
+`mirror_run` or `mirror_models` failed: only Azure Machine Learning was not told; nothing waits for it, and clearing the
+task tells it.
 
 ### Rerun
 `airflow dags clear {dag} --partition-key KEY --only-failed -y`. To choose the data and train anew, trigger
@@ -60,6 +62,7 @@ def build(spec: Pipeline) -> DAG:
         dataset >> compute >> train >> register
         compute >> start >> mirror
         train >> mirror
+        register >> mirror_models(spec.name)
     return dag
 
 

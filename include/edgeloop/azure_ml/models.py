@@ -20,6 +20,7 @@ from edgeloop.azure_ml.model_bytes import ModelBytes, place_of
 from edgeloop.azure_ml.workspace import MODEL_VERSION
 from edgeloop.errors import ConflictError, IntegrityError, NotFoundError
 from edgeloop.records import sha256_hex
+from edgeloop.registry.backend import QUARANTINED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -64,13 +65,19 @@ class AzureModels:
         self._require_same(wanted, found)
         blob = model_version.blob_name(self.name, wanted.sha256)
         self._bytes.keep(blob, content, wanted.sha256)
-        kept = wanted if found is None else replace(wanted, tags={**_shown(found).tags, **wanted.tags})
+        there = None if found is None else _shown(found)
+        kept = replace(
+            wanted,
+            tags={**(there.tags if there else {}), **wanted.tags},
+            aliases=there.aliases if there else frozenset(),
+        )
         try:
             self._write(model_version.shortened(kept), found)
         except ConflictError:
             # Somebody else published this number meanwhile: the same model is as good, another is told.
             self._require_same(wanted, self._resource(wanted.version))
             raise
+        self._keep_aliases(wanted)
         return self._get(wanted.version)
 
     def find(self, version: int) -> Listed | None:
@@ -104,6 +111,17 @@ class AzureModels:
             names = frozenset(wanted.get(number, ()))
             if now.model and now.aliases != names:
                 self._write(replace(now, aliases=names), there[number])
+
+    def _keep_aliases(self, wanted: Listed) -> None:
+        """Give a version the aliases that it is published with; whoever was champion or challenger before is not."""
+        if wanted.aliases <= _shown(self._require(wanted.version)).aliases:
+            return
+        named: dict[str, set[int]] = {alias: {wanted.version} for alias in wanted.aliases}
+        for number, found in self._all().items():
+            for alias in _shown(found).aliases:
+                if alias == QUARANTINED or alias not in wanted.aliases:
+                    named.setdefault(alias, set()).add(number)
+        self.alias(named)
 
     def _write(self, wanted: Listed, found: Mapping[str, Any] | None) -> None:
         there = (found or {}).get("properties")

@@ -9,10 +9,12 @@ whether it is any good is found out by the golden rows, on its digest, and it is
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.azure_ml import job_body, model_version
+from edgeloop.azure_ml.arm import POLL_SECONDS
 from edgeloop.azure_ml.jobs import API_VERSION
 from edgeloop.azure_ml.workspace import MODEL_VERSION
 from edgeloop.errors import CloudError, ConfigurationError, ConflictError, NotFoundError, ResidencyError
@@ -193,10 +195,10 @@ class Packager:
         try:
             result = self._arm.post(path, PACKAGE_VERSION, request)
         except ConflictError:
-            # Another try of the same order has made it meanwhile.
-            if self._image(order):
-                return
-            raise
+            # Another try of the same order began it, and may be at it still.
+            if not self._appears(order):
+                raise
+            return
         if result.get("buildState") == FAILED:
             raise CloudError(
                 f"Azure ML could not package version {order.version} of {order.pipeline} on {order.base}.",
@@ -204,6 +206,18 @@ class Packager:
                 next=f"Read the build's log in the studio (Environments > {order.environment} > {order.number}), or "
                 "write image.builder: engine.",
             )
+
+    def _appears(self, order: Order) -> bool:
+        """Whether an environment that somebody else has begun comes to name its image, in the time of a build."""
+        until = time.monotonic() + self._arm.endpoint.operation_seconds
+        while not self._image(order):
+            if (
+                time.monotonic() > until
+                or self._arm.find(environment_path(order, self._workspace), API_VERSION) is None
+            ):
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
 
     def _ensure_base(self, base: str) -> None:
         path = job_body.environment_path(self._workspace.id, base)
