@@ -74,7 +74,9 @@ class RegisterModelOperator(BaseOperator):
         self.log.info("Version %d (%s) of training run %s: %s", model.version, model.id, run.id, decision.reason)
         if not decision.better:
             raise AirflowSkipException(f"Version {model.version} is registered but goes no further: {decision.reason}.")
-        self._nominate(desk, model, decision.reason, run.id, why.promote)
+        # Who gives a reason needs no comparison; any other is candidate for the place of whom it was compared with.
+        beside = None if why.promote else champion.id if champion else ""
+        self._nominate(desk, model, why=decision.reason, evidence=run.id, promote=why.promote, beside=beside)
         send(context, self.outlets, [model.key], why)
         return model.id
 
@@ -112,14 +114,18 @@ class RegisterModelOperator(BaseOperator):
             by=self.dag_id,
         )
 
-    def _nominate(self, desk: Desk, model: ModelVersion, why: str, evidence: str, promote: str) -> None:
+    def _nominate(
+        self, desk: Desk, model: ModelVersion, *, why: str, evidence: str, promote: str, beside: str | None
+    ) -> None:
         now = registry.current(desk.store)
         if model.id in now.rejected | now.quarantined and not promote:
             raise AirflowSkipException(
                 f"Version {model.version} is registered but was rejected or quarantined before; "
                 "trigger the DAG with the same partition key and 'promote' set to why it may go out after all."
             )
-        registry.nominate(desk.store, model, by=self.dag_id, why=why, evidence=evidence, force=promote)
+        registry.nominate(
+            desk.store, model, by=self.dag_id, why=why, evidence=evidence, force=promote, expected_champion=beside
+        )
 
 
 def travelling(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from edgeloop.rollout.plan import following
 from edgeloop_airflow import hooks
 from edgeloop_airflow.origin import send
 from edgeloop_airflow.rollout_stage import Stage, stage
+from edgeloop_airflow.rollout_standing import promote, refuse_quarantined, require_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,18 +38,9 @@ class _RolloutOperator(BaseOperator):
         self.pipeline, self.force = pipeline, force
 
     def check_wanted(self, now: Stage) -> None:
-        """Skip the run if the model is neither candidate nor champion; with ``force``, nominate it again."""
-        from edgeloop import registry
-
-        standing = registry.current(now.store)
-        if now.model.id in (standing.candidate, standing.champion):
-            return
-        if self.force:
-            registry.nominate(now.store, now.model, by=now.ring.by, why="rollout", force=self.force)
-            self.log.info("Model version %d is candidate again: %s", now.model.version, self.force)
-            return
-        what = "quarantined" if now.model.id in standing.quarantined else "no longer the candidate"
-        raise AirflowSkipException(f"Model version {now.model.version} is {what}; no device is changed.")
+        """Skip or fail unless the promotion ledger lets the model go out; with ``force``, nominate it again."""
+        if done := require_wanted(now, self.force):
+            self.log.info("%s", done)
 
 
 class PrefetchOperator(_RolloutOperator):
@@ -149,6 +141,7 @@ class AdvanceOperator(_RolloutOperator):
     def execute(self, context: Context) -> str:
         """Returns the Rollout record's id; skips after the last ring, when the model has become champion."""
         now, ti = stage(self.pipeline, context), context["ti"]
+        refuse_quarantined(now)
         approved_by = self._approval(context) if now.ring_spec.approval else ""
         exposed = now.ring.exposed()
         record = None if exposed else now.recorded("passed")
@@ -170,17 +163,7 @@ class AdvanceOperator(_RolloutOperator):
         return str(ti.xcom_pull(task_ids=self.approve, key=ANSWERED_BY))
 
     def _promote(self, now: Stage, record: Rollout) -> None:
-        from edgeloop import registry
-
-        champion = registry.champion(now.store)
-        entry = registry.promote(
-            now.store,
-            now.model.id,
-            by=now.ring.by,
-            why="passed every ring",
-            evidence=record.id,
-            expected_champion=champion.id if champion else "",
-        )
+        entry = promote(now, record)
         now.ring.settle()
         self.log.info("Model version %d is champion%s", now.model.version, "" if entry else " already")
 

@@ -178,8 +178,13 @@ def test_a_ring_that_answers_wrongly_is_restored_and_its_model_quarantined(site:
     assert run.task("restore") == record.id
     with pytest.raises(AirflowFailException, match="golden answers other than the model's"):
         run.task("report")
-    with pytest.raises(AirflowSkipException, match="quarantined"):
+    with pytest.raises(AirflowFailException, match=r"(?s)was quarantined on .*golden answers.*reason as 'force'"):
         yard.run(run.key).task("prefetch")
+    with pytest.raises(AirflowFailException, match="was quarantined"):
+        yard.run(run.key).task("switch")
+    yard.run(run.key).task("prefetch", force="the golden rows were wrong")
+    override = yard.desk.store.ledger("promotions")[-1].body
+    assert (override["event"], override["override"]) == ("candidate", "the golden rows were wrong")
 
 
 def test_a_refused_approval_restores_and_rejects(site: Site, yard: Yard) -> None:
@@ -294,3 +299,61 @@ def test_an_answer_and_who_gave_it_are_kept(option: str, skipped: str, user: str
     assert [one if isinstance(one, str) else one[0] for one in skips.value.tasks] == [skipped]
     assert xcom["approve", ANSWER] == option
     assert xcom["approve", ANSWERED_BY] == (user or "nobody, in time")
+
+
+def test_a_candidate_that_was_compared_with_a_former_champion_goes_no_further(site: Site, yard: Yard) -> None:
+    """Another was promoted since: nothing is switched, it holds up no training, and a reason brings it back."""
+    store = yard.desk.store
+    early = yard.candidate(1.0)
+    late = yard.candidate(2.0)
+    key = yard.package(late)
+    registry.promote(store, early.id, by="oncall", why="by hand", evidence="", expected_champion="")
+
+    with pytest.raises(AirflowSkipException, match="compared with no champion, and version 1 is champion by now"):
+        yard.run(key).task("prefetch")
+
+    standing = registry.current(store)
+    assert (standing.champion, standing.candidate, standing.rejected) == (early.id, "", {late.id})
+    assert serving(site, yard) == dict.fromkeys(EVERY, "")
+    yard.run(key).task("prefetch", force="compared by hand")
+    assert registry.current(store).basis(late.id) == early.id
+
+
+def test_a_promotion_whose_basis_changed_is_refused(yard: Yard) -> None:
+    """Champion changed while the last ring was watched: the error names what serves where and the way on by reason."""
+    store = yard.desk.store
+    late = yard.candidate(2.0)
+    canary = yard.switched(yard.package(late))
+    canary.task("gate")
+    canary.answer("Approve", "oncall")
+    canary.task("advance")
+    rest = yard.switched(canary.announced[0])
+    rest.task("gate")
+    other = yard.candidate(3.0)
+    registry.promote(store, other.id, by="oncall", why="by hand", evidence="", expected_champion="")
+
+    with pytest.raises(AirflowFailException, match=r"(?s)version 1 does not become champion.*Left.*R80736.*'force'"):
+        rest.task("advance")
+    standing = registry.current(store)
+    assert (standing.champion, standing.rejected) == (other.id, {late.id})
+
+    again = yard.run(rest.key)
+    again.task("prefetch", force="it serves well everywhere")
+    again.task("switch")
+    again.task("gate")
+    with pytest.raises(AirflowSkipException, match="version 1 is champion"):
+        again.task("advance")
+    override = next(one.body for one in store.ledger("promotions") if one.body.get("override"))
+    assert (override["model"], override["override"]) == (late.id, "it serves well everywhere")
+
+
+def test_a_model_quarantined_while_its_ring_waits_does_not_pass(yard: Yard) -> None:
+    """Approved too late: no next ring is minted, and the error names the device that it is on."""
+    model = yard.candidate(1.0)
+    run = yard.switched(yard.package(model))
+    run.task("gate")
+    run.answer("Approve", "oncall")
+    registry.quarantine(yard.desk.store, model.id, by="oncall", why="smells")
+    with pytest.raises(AirflowFailException, match=r"(?s)quarantined on .* by oncall: smells.*R80711"):
+        run.task("advance")
+    assert run.announced == []

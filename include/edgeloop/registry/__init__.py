@@ -2,6 +2,7 @@
 
 from edgeloop.registry.blob_backend import BlobRegistry
 from edgeloop.registry.decision import Decision, Rules, compare, may_go_out
+from edgeloop.registry.history import champion_at, history, set_aside, which
 from edgeloop.registry.promotions import (
     candidate,
     champion,
@@ -23,8 +24,10 @@ __all__ = [
     "Standing",
     "candidate",
     "champion",
+    "champion_at",
     "compare",
     "current",
+    "history",
     "is_quarantined",
     "may_go_out",
     "nominate",
@@ -32,6 +35,8 @@ __all__ = [
     "quarantine",
     "register",
     "reject",
+    "set_aside",
     "tag",
     "tags",
+    "which",
 ]
