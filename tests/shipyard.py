@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from edgeloop.containers.endpoint import EngineEndpoint, RegistryEndpoint
 from edgeloop.containers.engine import Engine
 from edgeloop.containers.registry import Registry
-from edgeloop.packaging import build, golden, layer, push
+from edgeloop.packaging import base_layers, build, golden, layer
+from edgeloop.packaging.builder import EngineBuilder
 from edgeloop.pipeline import Feature
 from edgeloop.records import ModelImage, ModelVersion, sha256_hex
 from edgeloop.rollout.fleet import Device, SshDockerFleet, Wanted
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 FEATURES = (Feature(name="Ws", low=0.0, high=20.0), Feature(name="Ot", low=-10.0, high=35.0))
 ROWS = 16
+REPOSITORY = "tests/scorer"
+"""One for all yards: a registry takes a base once for each repository."""
 MISSING_COMMAND = ["/nowhere/scorer"]
 ENDS_AT_START = ["python3", "-c", "import sys; sys.exit('no licence')"]
 
@@ -103,42 +106,57 @@ class Shipyard:
             base=self.site.images.scorer_base,
             features=FEATURES,
             host=self.site.registry.host,
-            repository=f"tests/{self.pipeline}",
+            repository=REPOSITORY,
         )
+
+    def builder(self, engine: Engine, plan: build.Plan) -> EngineBuilder:
+        """Who makes the images of this yard."""
+        return EngineBuilder(
+            engine=engine,
+            registry=Registry(registry(self.site)),
+            cache=base_layers.Layers(base_layers.folder()),
+            store=self.store,
+            plan=plan,
+        )
+
+    def plan(self, engine: Engine, content: bytes, version: int) -> build.Plan:
+        """A good image as it will be."""
+        return build.prepare(engine, version_of(self.pipeline, content, version), content, self.recipe())
 
     def ship(self, content: bytes, version: int) -> ModelImage:
         """A good image, pushed and recorded."""
-        model = version_of(self.pipeline, content, version)
         with Engine(builder(self.site)) as engine:
-            built = build.ensure(engine, model, content, self.recipe())
-            return self._push(engine, model, content, built)
+            return self._push(engine, self.plan(engine, content, version), content)
+
+    def plan_other(
+        self, engine: Engine, claimed: bytes, served: bytes, version: int, entrypoint: list[str] | None = None
+    ) -> build.Plan:
+        """An image that says it serves ``claimed`` but holds ``served``, or runs another ``entrypoint``."""
+        model, base = version_of(self.pipeline, claimed, version), engine.get(self.recipe().base)
+        if entrypoint:
+            base = replace(base, config={**base.config, "Entrypoint": entrypoint})
+        card = {**build.card(model, FEATURES), "sha256": sha256_hex(served)}
+        return build.plan(base, model, layer.model_layer(served, card), self.recipe())
 
     def ship_other(
         self, claimed: bytes, served: bytes, version: int, entrypoint: list[str] | None = None
     ) -> ModelImage:
-        """An image that says it serves ``claimed`` but holds ``served``, or runs another ``entrypoint``."""
-        model = version_of(self.pipeline, claimed, version)
+        """Such an image, pushed and recorded, as no proof would let it."""
         with Engine(builder(self.site)) as engine:
-            base = engine.get(self.recipe().base)
-            if entrypoint:
-                base = replace(base, config={**base.config, "Entrypoint": entrypoint})
-            image = ModelImage(pipeline=self.pipeline, model=model.id, base=layer.base_digest(base))
-            name = build.image_name(self.site.registry.host, self.recipe().repository, model, image)
-            card = {**build.card(model, FEATURES), "sha256": sha256_hex(served)}
-            content = layer.model_layer(served, card)
-            engine.load(layer.archive(base, content, build.labels(model, image), str(name)))
-            built = build.Built(image=image, name=name, engine_id=engine.get(str(name)).id, found=False)
-            return self._push(engine, model, claimed, built)
+            return self._push(engine, self.plan_other(engine, claimed, served, version, entrypoint), claimed)
 
-    def _push(self, engine: Engine, model: ModelVersion, content: bytes, built: build.Built) -> ModelImage:
-        pushed = push.through_engine(engine, Registry(registry(self.site)), built.name, built.engine_id)
-        self.answers[pushed.reference] = golden.make(content, model.sha256, FEATURES, ROWS)
-        self.store.put(model)
-        return self.store.put(replace(built.image, reference=pushed.reference, digest=pushed.digest))
+    def _push(self, engine: Engine, plan: build.Plan, content: bytes) -> ModelImage:
+        makes = self.builder(engine, plan)
+        makes.build(force=False)
+        pushed = makes.push(proven=plan.engine_id)
+        self.answers[pushed.reference] = golden.make(content, plan.model.sha256, FEATURES, ROWS)
+        self.store.put(plan.model)
+        return self.store.put(replace(plan.image, reference=pushed.reference, digest=pushed.digest))
 
     def wanted(self, reference: str) -> Wanted:
         """What devices should answer under a reference."""
-        return Wanted(reference=reference, model=self.pipeline, golden=self.answers[reference])
+        image = next(one.id for one in self.store.all(ModelImage) if one.reference == reference)
+        return Wanted(reference=reference, model=self.pipeline, golden=self.answers[reference], image=image)
 
     def ask(self, site: str) -> list[float]:
         """The answers of a device's scorer to the rows of its first model, over the plant's network."""

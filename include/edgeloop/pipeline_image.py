@@ -24,4 +24,8 @@ class Image(Part):
     engine: ConnectionId = "edgeloop_builder"
     repository: Annotated[str, Field(pattern=r"^[a-z0-9]+(?:[._/-][a-z0-9]+)*$")]
     base: str = "edgeloop/scorer-base"
+    source: str = ""
+    """Where the pipeline's files are kept, for the image's annotations: the address of its repository."""
+    audit: bool = True
+    """Whether a vulnerability database is asked about the Python distributions inside; needs a way to the internet."""
     golden_rows: Annotated[int, Field(ge=1, le=10_000)] = 64

@@ -191,7 +191,8 @@ class ModelImage(Record):
     """A container image proven to answer as the model does, by the digest read back from the registry.
 
     ``reference`` is ``host/repository@sha256:...``, ``golden`` the blob with golden rows and answers, ``proof`` a
-    canonical JSON of the proof's figures.
+    canonical JSON of the proof's figures, ``sbom`` the blob with its bill of materials, ``audit`` canonical JSON of
+    what a vulnerability database said; "" where there is none.
     """
 
     kind: ClassVar[str] = "image"
@@ -203,6 +204,8 @@ class ModelImage(Record):
     digest: str = ""
     golden: str = ""
     proof: str = ""
+    sbom: str = ""
+    audit: str = ""
     config: str = ""
 
     @property
@@ -237,6 +240,10 @@ class Rollout(Record):
     outcome: str = ""
     reason: str = ""
     approved_by: str = ""
+    predicted: tuple[str, ...] = ()
+    """``device=bytes`` that each had to pull, by the manifests; only of devices that this run brought the image to."""
+    pulled: tuple[str, ...] = ()
+    """``device=bytes`` that each did pull, ``device=?`` where its engine did not tell."""
 
     @property
     def parents(self) -> tuple[str, ...]:

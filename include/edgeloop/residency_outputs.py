@@ -79,5 +79,5 @@ def require_synthetic(spec: Pipeline, golden: Golden) -> None:
             f"Golden rows of pipeline {spec.name}, which is on_premises, were about to be sent to the engine "
             "that proves the image, and they are not the synthetic ones of its model: they may be rows of the data.",
             left="the file with the golden rows in the private account; nothing was sent",
-            next="Remove golden/<image id>.json from the container and clear the prove task: it draws them anew.",
+            next="Trigger the packaging with that key and a reason to force: it draws them anew, under another name.",
         )

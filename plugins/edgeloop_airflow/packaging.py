@@ -1,21 +1,26 @@
-"""Package: build the image of a registered model, prove it on the builder's engine, push it to the registry."""
+"""Package: build the image of a registered model, prove it as a device would run it, push it to the registry."""
 
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 import edgeloop
+from edgeloop import registry
 from edgeloop.errors import ConfigurationError, ConflictError, NotFoundError
-from edgeloop.packaging import build, golden, proof, push
-from edgeloop.records import ModelImage, ModelVersion, TrainingRun
+from edgeloop.packaging import audit, golden, golden_rows
+from edgeloop.packaging.audit import Audit
+from edgeloop.packaging.builder import bill_of
+from edgeloop.records import ModelImage, ModelVersion
 from edgeloop.residency_outputs import require_figures, require_synthetic
-from edgeloop_airflow import hooks
+from edgeloop_airflow import builders, hooks
 from edgeloop_airflow.origin import origin, send
 
 if TYPE_CHECKING:
@@ -23,32 +28,29 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from edgeloop.containers.engine import Engine
     from edgeloop.packaging.build import Built
+    from edgeloop.packaging.builder import Builder
     from edgeloop.packaging.golden import Golden
+    from edgeloop.packaging.proof import Proof
+    from edgeloop.packaging.push import Pushed
     from edgeloop_airflow.hooks import Desk
 
-PROOFS = "proofs"
+PROOFS, AUDITS = "proofs", "audits"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What every packaging task works with: the model, its desk, and the builder's engine with its image on it."""
+    """What every packaging task works with: the model, its desk, who builds, and the image that is built."""
 
     desk: Desk
     model: ModelVersion
-    engine: Engine
+    builder: Builder
     built: Built
 
     @property
     def image(self) -> ModelImage:
         """The image's record so far."""
         return self.built.image
-
-    @property
-    def golden_blob(self) -> str:
-        """Where the golden rows are, beside the records."""
-        return f"golden/{self.image.id}.json"
 
     @property
     def proof_key(self) -> str:
@@ -68,8 +70,6 @@ class _PackagingOperator(BaseOperator):
 
     @contextmanager
     def bench(self, context: Context, *, rebuild: bool = False) -> Iterator[Bench]:
-        from edgeloop.containers.engine import Engine
-
         key = context["dag_run"].partition_key
         version, _, model_id = (key or "").partition("@")
         if not model_id:
@@ -81,53 +81,30 @@ class _PackagingOperator(BaseOperator):
         desk = hooks.desk(self.pipeline)
         model = desk.store.starting(ModelVersion, model_id)
         desk = desk.at(model.config)
-        spec = desk.snapshot.spec
-        require_figures(spec, json.loads(model.metrics))
-        training = desk.store.find(TrainingRun, model.training_run)
-        recipe = build.Recipe(
-            base=spec.image.base,
-            features=spec.model.features,
-            host=hooks.registry_endpoint(spec.image.registry).host,
-            repository=spec.image.repository,
-            dataset=training.dataset if training else "",
-            config=model.config,
-        )
-        with Engine(hooks.engine_endpoint(spec.image.engine)) as engine:
-            built = build.ensure(engine, model, desk.blobs.get(model.blob), recipe, force=rebuild and bool(self.force))
+        require_figures(desk.snapshot.spec, json.loads(model.metrics))
+        with builders.opened(desk, model) as builder:
+            built = builder.build(force=rebuild and bool(self.force))
             self.log.info(
-                "%s image %s of model %s (%s) on the engine: %s",
+                "%s image %s of model %s (%s): %s",
                 "Found" if built.found else "Built",
                 built.image.key,
                 version,
                 model.sha256[:16],
                 built.engine_id,
             )
-            yield Bench(desk=desk, model=model, engine=engine, built=built)
-
-    def golden(self, bench: Bench) -> Golden:
-        """The golden rows of the bench's model, made once."""
-        blobs, spec = bench.desk.blobs, bench.desk.snapshot.spec
-        try:
-            found = golden.Golden.from_json(blobs.get(bench.golden_blob))
-        except NotFoundError:
-            content = blobs.get(bench.model.blob)
-            made = golden.make(content, bench.model.sha256, spec.model.features, spec.image.golden_rows)
-        else:
-            require_synthetic(spec, found)
-            return found
-        try:
-            blobs.put_new(bench.golden_blob, made.to_json())
-        except ConflictError:
-            return golden.Golden.from_json(blobs.get(bench.golden_blob))
-        return made
+            yield Bench(desk=desk, model=model, builder=builder, built=built)
 
 
 class BuildImageOperator(_PackagingOperator):
     """Put the model on the scorer's base image as one more layer; returns the image record's id."""
 
     def execute(self, context: Context) -> str:
-        """Build it, or find it on the engine."""
+        """Build it, or find it; what is inside is read once for each base."""
         with self.bench(context, rebuild=True) as bench:
+            inside = bench.builder.inventory()
+            self.log.info(
+                "It holds %d Debian packages and %d Python distributions", len(inside.of("deb")), len(inside.of("pypi"))
+            )
             return bench.image.id
 
 
@@ -142,16 +119,61 @@ class ProveImageOperator(_PackagingOperator):
                 self.log.info("Found the proof of image %s: %s", bench.image.key, known)
                 return bench.image.id
             rows = self.golden(bench)
-            passed = proof.prove(bench.engine, bench.built.engine_id, bench.model.pipeline, rows)
-            bench.desk.store.fix(PROOFS, bench.proof_key, passed.to_json())
-            self.log.info(
-                "Image %s answers %d golden rows as the model does; ready after %.2f s, %.0f MB of memory",
-                bench.image.key,
-                passed.rows,
-                passed.start_seconds,
-                passed.memory_bytes / 1e6,
-            )
+            with ThreadPoolExecutor(1) as beside:
+                asked = beside.submit(self._audit, bench)
+                passed = bench.builder.prove(rows)
+                self._note(bench, passed, asked.result())
             return bench.image.id
+
+    def golden(self, bench: Bench) -> Golden:
+        """The golden rows of the bench's model: made once, or anew and beside the old where a person forces it."""
+        desk, spec = bench.desk, bench.desk.snapshot.spec
+
+        def make() -> Golden:
+            content = desk.blobs.get(bench.model.blob)
+            return golden.make(content, bench.model.sha256, spec.model.features, spec.image.golden_rows)
+
+        if self.force:
+            made = make()
+            blob = golden_rows.remake(desk.store, desk.blobs, bench.image, made, self.force)
+            self.log.info("Golden rows are %s from now on", blob)
+            return made
+        rows = golden_rows.ensure(desk.store, desk.blobs, bench.image, make)
+        require_synthetic(spec, rows)
+        return rows
+
+    def _audit(self, bench: Bench) -> Audit | None:
+        """What a vulnerability database says; a whole answer is asked for once a day for the same distributions."""
+        if not bench.desk.snapshot.spec.image.audit:
+            return None
+        packages = bench.builder.inventory().packages
+        key = audit.key(packages, f"{datetime.now(UTC):%Y-%m-%d}")
+        known = None if self.force else bench.desk.store.fixed(AUDITS, key)
+        if known:
+            return Audit.from_json(known)
+        said = audit.run(packages)
+        if said.complete:
+            bench.desk.store.fix(AUDITS, key, said.to_json())
+        return said
+
+    def _note(self, bench: Bench, passed: Proof, said: Audit | None) -> None:
+        store = bench.desk.store
+        if said is None:
+            self.log.info("No vulnerability database was asked: image.audit is false")
+        else:
+            level = self.log.info if said.complete and not said.findings else self.log.warning
+            level("Image %s: %s", bench.image.key, said)
+            store.append(f"{AUDITS}/{bench.image.id}", lambda _: {"said": said.to_json()})
+        store.fix(PROOFS, bench.proof_key, passed.to_json())
+        self.log.info(
+            "Image %s answers %d golden rows as the model does; ready after %.2f s (%.2f s of process time), "
+            "%.0f MB of memory",
+            bench.image.key,
+            passed.rows,
+            passed.start_seconds,
+            passed.cpu_seconds,
+            passed.memory_bytes / 1e6,
+        )
 
 
 class PushImageOperator(_PackagingOperator):
@@ -160,14 +182,12 @@ class PushImageOperator(_PackagingOperator):
     def execute(self, context: Context) -> str:
         """Push it, or find it in the registry; skips if its model is champion already."""
         with self.bench(context) as bench:
-            stored = self._push(bench, origin(context).kind)
+            stored = self._push(bench, context)
         self._announce(context, bench, stored)
         return stored.id
 
-    def _push(self, bench: Bench, why: str) -> ModelImage:
-        from edgeloop.containers.registry import Registry
-
-        store, spec = bench.desk.store, bench.desk.snapshot.spec
+    def _push(self, bench: Bench, context: Context) -> ModelImage:
+        store = bench.desk.store
         proven = store.fixed(PROOFS, bench.proof_key)
         if not proven:
             raise NotFoundError(
@@ -175,10 +195,7 @@ class PushImageOperator(_PackagingOperator):
                 left="the registry",
                 next="Clear the prove task of this run.",
             )
-        registry = Registry(hooks.registry_endpoint(spec.image.registry))
-        pushed = push.through_engine(
-            bench.engine, registry, bench.built.name, bench.built.engine_id, force=bool(self.force)
-        )
+        pushed = bench.builder.push(proven=json.loads(proven)["engine_id"])
         self.log.info(
             "%s %s, %d bytes, started in %s s when proven",
             "Found" if pushed.found else "Pushed",
@@ -186,21 +203,29 @@ class PushImageOperator(_PackagingOperator):
             pushed.size,
             json.loads(proven)["start_seconds"],
         )
-        record = replace(
-            bench.image, origin=why,
-            reference=pushed.reference, digest=pushed.digest, golden=bench.golden_blob, proof=proven,
-        )  # fmt: skip
-        stored = store.put(record)
+        stored = store.put(self._record(bench, pushed, proven, origin(context).kind))
         if stored.digest != pushed.digest:
             raise ConflictError(
                 f"Image {stored.key} was recorded as {stored.digest}, the registry now holds {pushed.digest}.",
                 left="the record and the devices",
                 next=f"Restore {stored.reference} in the registry from a backup, or train again for a new image.",
             )
+        host = stored.reference.partition("/")[0]
+        said = {"image": stored.digest, "image_reference": stored.reference, "image_registry": host}
+        registry.tag(store, bench.model.id, said, by=f"{context['dag_run'].dag_id} {context['dag_run'].run_id}")
         return stored
 
+    def _record(self, bench: Bench, pushed: Pushed, proof: str, why: str) -> ModelImage:
+        store = bench.desk.store
+        bill, audits = bill_of(bench.image), store.ledger(f"{AUDITS}/{bench.image.id}")
+        return replace(
+            bench.image, origin=why, reference=pushed.reference, digest=pushed.digest,
+            golden=golden_rows.blob_of(store, bench.image), proof=proof,
+            sbom=bill if store.objects.exists(bill) else "",
+            audit=audits[-1].body["said"] if audits else "",
+        )  # fmt: skip
+
     def _announce(self, context: Context, bench: Bench, stored: ModelImage) -> None:
-        from edgeloop import registry
         from edgeloop.rollout.plan import Step
 
         why, key = origin(context), Step(image=stored.key, ring=0).key

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.models.baseoperator import BaseOperator
+from tests.proven import proven
 
 from edgeloop import catalog
 from edgeloop.azure.blob import BlobAccount
 from edgeloop.errors import ResidencyError, WithheldError
-from edgeloop.records import Batch, Certificate, FileRef, TrainingRun, sha256_hex
+from edgeloop.records import Batch, Certificate, FileRef, ModelImage, TrainingRun, sha256_hex
 from edgeloop_airflow import hooks
 from edgeloop_airflow.assets import Assets
 from edgeloop_airflow.discreet import MARK
@@ -265,19 +266,19 @@ def model(floor: Floor) -> ModelVersion:
         pipeline="tiny_power",
         onnx=linear(1.0),
         training_run=desk.store.put(run),
-        metrics={"accuracy": 0.9},
+        metrics=proven(linear(1.0), {"accuracy": 0.9}),
     )
 
 
 def test_golden_rows_that_were_replaced_are_not_sent(floor: Floor, model: ModelVersion) -> None:
     """The proving task draws them again and compares before the engine sees any."""
     desk = floor.desk()
-    bench: Any = SimpleNamespace(desk=desk, model=model, golden_blob="golden/x.json")
+    bench: Any = SimpleNamespace(desk=desk, model=model, image=ModelImage(pipeline="p", model=model.id, base="b"))
     task = ProveImageOperator(task_id="prove", pipeline="tiny_power")
     drawn = task.golden(bench)
     assert task.golden(bench) == drawn
     real = replace(drawn, rows=((4.2424,), *drawn.rows[1:]))
-    desk.blobs.put("golden/x.json", real.to_json())
+    desk.blobs.put(f"golden/{bench.image.id}.json", real.to_json())
     with pytest.raises(ResidencyError, match="may be rows of the data"):
         task.golden(bench)
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.execution_time.context import OutletEventAccessors
+from tests.proven import proven
 from tests.shipyard import linear
 
 from edgeloop import registry
@@ -52,7 +53,7 @@ def bring(folder: Path, name: str, port: int) -> None:
     for before, after in {
         "name: wind_power\n": f"name: {name}\n",
         "container: wind-power": f"container: {name}",
-        "repository: wind_power/scorer": f"repository: {name}/scorer",
+        "repository: wind_power/scorer": f"repository: {name}/scorer\n  audit: false",
         "  soak_seconds: 5": f"  soak_seconds: 0.2\n  scorer_port: {port}",
     }.items():
         assert before in text, f"pipeline.yaml no longer holds {before!r}; correct this test"
@@ -137,13 +138,14 @@ class Yard:
                 pipeline=self.name, dataset="d" * 64, code=str(weight), image="i", parameters="{}", config=self.config
             )
         )
+        onnx = linear(*([weight] * len(desk.snapshot.spec.model.features)))
         model = registry.register(
             desk.store,
             desk.blobs,
             pipeline=self.name,
-            onnx=linear(*([weight] * len(desk.snapshot.spec.model.features))),
+            onnx=onnx,
             training_run=run,
-            metrics={"accuracy": 0.9},
+            metrics=proven(onnx, {"accuracy": 0.9}),
         )
         registry.nominate(desk.store, model, by="test", why="test")
         return model

@@ -219,6 +219,12 @@ class Engine:
             exit_code = self.client.api.exec_inspect(handle)["ExitCode"]
         return Answer(exit=-1 if exit_code is None else exit_code, out=out, err=err)
 
+    def labels(self, label: str) -> dict[str, dict[str, str]]:
+        """The containers that carry ``label``, running or not: their names and all their labels."""
+        with self._errors(f"list containers with {label}"):
+            found = self.client.api.containers(all=True, filters={"label": label})
+        return {one["Names"][0].removeprefix("/"): dict(one["Labels"]) for one in found if one["Names"]}
+
     def remove(self, name: str) -> None:
         """Kill and remove a container; that it is not there is no error."""
         import docker

@@ -59,27 +59,31 @@ def base_digest(base: EngineImage) -> str:
     return sha256_hex(canonical_json({"layers": list(base.layers), "config": _run_config(base)}))
 
 
-def archive(base: EngineImage, layer: bytes, labels: dict[str, str], name: str) -> bytes:
-    """A docker-archive of ``base`` plus ``layer``, called ``name``, without the layers the engine has already.
+def config(base: EngineImage, layer: bytes, labels: dict[str, str], created: str = EPOCH) -> bytes:
+    """The configuration of ``base`` plus ``layer``; its sha256 is the image's id on every engine and every device.
 
-    The image's id depends on the base's layers, the layer and the labels alone.
+    It depends on the base's layers, the layer, the labels and ``created`` alone (RFC 3339; never the clock's time).
     """
     run = _run_config(base)
     run["Labels"] = {**base.labels, **labels}
-    config = canonical_json(
+    return canonical_json(
         {
             "architecture": base.architecture,
             "os": base.os,
-            "created": EPOCH,
+            "created": created,
             "config": run,
             "rootfs": {"type": "layers", "diff_ids": [*base.layers, "sha256:" + sha256_hex(layer)]},
             "history": [{"created": EPOCH, "created_by": "edgeloop"}] * (len(base.layers) + 1),
         }
     )
+
+
+def archive(base: EngineImage, layer: bytes, configuration: bytes, name: str) -> bytes:
+    """A docker-archive of ``layer`` on ``base``, called ``name``, without the layers the engine has already."""
     # The engine looks each layer up by its digest first and opens only the file of one that it lacks.
     absent = [f"base/{digest.removeprefix('sha256:')}.tar" for digest in base.layers]
     manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": [*absent, "model.tar"]}]
-    return pack({"config.json": config, "manifest.json": canonical_json(manifest), "model.tar": layer})
+    return pack({"config.json": configuration, "manifest.json": canonical_json(manifest), "model.tar": layer})
 
 
 def _run_config(base: EngineImage) -> dict[str, Any]:

@@ -6,11 +6,13 @@ It has no network at all, so it is asked from inside by a few lines of Python th
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.errors import EngineError, ProofFailedError
+from edgeloop.packaging import leftovers
 from edgeloop.records import canonical_json, sha256_hex
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ USER = "10001:10001"
 MEMORY_LIMIT = "1g"
 
 CLIENT = """
-import json, sys, time, urllib.error, urllib.request
+import json, os, sys, time, urllib.error, urllib.request
 ask = json.load(sys.stdin)
 def get(path, body=None, timeout=ask["timeout"]):
     data = None if body is None else json.dumps(body).encode()
@@ -43,20 +45,32 @@ while True:
             sys.exit("not ready: %s" % error)
         time.sleep(0.05)
 ready = time.time()
+cpu = 0.0
+for process in os.listdir("/proc"):
+    try:
+        fields = open("/proc/%s/stat" % process).read().rpartition(")")[2].split()
+    except OSError:
+        continue
+    if fields[1] == "1":
+        cpu += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 try:
     answer = get(ask["path"], ask["body"])
 except urllib.error.HTTPError as error:
     sys.exit("%d: %s" % (error.code, error.read(500).decode(errors="replace")))
-print(json.dumps({"ready": ready, "answer": answer}))
+print(json.dumps({"ready": ready, "cpu": cpu, "answer": answer}))
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """A passed proof: how many golden rows, seconds from start to ready, bytes of memory after answering."""
+    """A passed proof: how many golden rows, seconds from start to ready, bytes of memory after answering.
+
+    ``cpu_seconds`` is the scorer's own process time until it was ready: what a start costs however busy the machine is.
+    """
 
     rows: int
     start_seconds: float
+    cpu_seconds: float
     memory_bytes: int
     engine_id: str
 
@@ -65,6 +79,7 @@ class Proof:
         body = {
             "rows": self.rows,
             "start_seconds": self.start_seconds,
+            "cpu_seconds": self.cpu_seconds,
             "memory_bytes": self.memory_bytes,
             "engine_id": self.engine_id,
         }
@@ -93,12 +108,12 @@ def prove(
 
     Raises ``ProofFailedError`` with the container's last lines if it ends, does not get ready or answers otherwise.
     """
-    # Named after the image: a proof whose worker was killed left its container running on the engine for ever.
-    name = f"edgeloop-proof-{sha256_hex(image.encode())[:12]}"
-    engine.remove(name)
+    leftovers.clear(engine)
+    # A name of its own: two that prove one image at once would take each other's container away.
+    name = f"{leftovers.PREFIX}{sha256_hex(image.encode())[:12]}-{secrets.token_hex(4)}"
     began = time.monotonic()
     try:
-        engine.start(image, name, **run_options())
+        engine.start(image, name, labels=leftovers.labels(), **run_options())
         body = {
             "port": PORT,
             "ready": ready_seconds,
@@ -113,6 +128,7 @@ def prove(
         return Proof(
             rows=len(golden.rows),
             start_seconds=round(max(said["ready"] - state.started_at, 0.0), 3) or round(time.monotonic() - began, 3),
+            cpu_seconds=round(said["cpu"], 3),
             memory_bytes=engine.memory(name),
             engine_id=image,
         )

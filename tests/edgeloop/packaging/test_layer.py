@@ -50,8 +50,9 @@ def test_the_base_is_known_by_what_it_holds_not_by_when_it_was_built() -> None:
 
 def test_an_archive_holds_the_new_layer_only_and_a_whole_configuration() -> None:
     """The engine has the base's layers; the configuration lists them before the model's."""
-    packed = layer.archive(BASE, b"layer", {"edgeloop.model": "m"}, "host/repo:tag")
-    assert packed == layer.archive(BASE, b"layer", {"edgeloop.model": "m"}, "host/repo:tag")
+    about = layer.config(BASE, b"layer", {"edgeloop.model": "m"}, "2014-02-01T00:00:00Z")
+    packed = layer.archive(BASE, b"layer", about, "host/repo:tag")
+    assert packed == layer.archive(BASE, b"layer", about, "host/repo:tag")
     with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
         assert sorted(tar.getnames()) == ["config.json", "manifest.json", "model.tar"]
         config = json.load(tar.extractfile("config.json"))  # type: ignore[arg-type]
@@ -63,6 +64,7 @@ def test_an_archive_holds_the_new_layer_only_and_a_whole_configuration() -> None
             "Layers": ["base/" + "a" * 64 + ".tar", "base/" + "b" * 64 + ".tar", "model.tar"],
         }
     ]
+    assert config["created"] == "2014-02-01T00:00:00Z"
     assert config["rootfs"]["diff_ids"][:2] == list(BASE.layers)
     assert len(config["rootfs"]["diff_ids"]) == len(config["history"]) == 3
     assert config["config"]["Labels"] == {"of": "base", "edgeloop.model": "m"}
