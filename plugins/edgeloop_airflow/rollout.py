@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 APPROVE, REJECT = "Approve", "Reject"
 REASON, OUTCOME, ANSWER, ANSWERED_BY = "reason", "outcome", "answer", "answered_by"
 NOBODY = "nobody, in time"
+PREDICTED, PULLED = "predicted_bytes", "pulled_bytes"
 
 
 class _RolloutOperator(BaseOperator):
@@ -44,16 +45,21 @@ class _RolloutOperator(BaseOperator):
 
 
 class PrefetchOperator(_RolloutOperator):
-    """Bring the image to the ring's devices while the old one serves on."""
+    """Bring the image to the ring's devices while the old one serves on.
+
+    What each device will have to pull is predicted from the manifests first. Prediction and outcome are in the log, in
+    the ring's record, and in XCom: ``predicted_bytes`` and ``pulled_bytes`` by site, None where an engine is mute.
+    """
 
     def execute(self, context: Context) -> str:
         """Pull by digest on every device; returns the image's reference."""
-        now = stage(self.pipeline, context)
+        now, ti = stage(self.pipeline, context), context["ti"]
         self.check_wanted(now)
-        pulled = now.ring.prefetch()
-        found = [site for site in now.ring.sites if site not in pulled]
+        done = now.ring.prefetch(now.source(), self.log.info)
+        ti.xcom_push(key=PREDICTED, value={one.site: one.predicted for one in done})
+        ti.xcom_push(key=PULLED, value={one.site: one.pulled for one in done})
         reference = now.ring.wanted.reference
-        self.log.info("%s: pulled on %s; found on %s", reference, list(pulled) or "none", found or "none")
+        self.log.info("%s is on %s", reference, ", ".join(now.ring.sites))
         return reference
 
 

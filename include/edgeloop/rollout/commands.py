@@ -48,9 +48,16 @@ def digests(image_id: str) -> str:
     return shlex.join(["docker", "image", "inspect", "--format", "{{json .RepoDigests}}", image_id])
 
 
+def held() -> str:
+    """Every image of the device, layers and digests: one JSON document a line."""
+    shape = '{"digests":{{json .RepoDigests}},"layers":{{json .RootFS.Layers}}}'
+    inspect_all = shlex.join(["xargs", "-r", "docker", "image", "inspect", "--format", shape])
+    return f"docker image ls --all --quiet --no-trunc | sort -u | {inspect_all}"
+
+
 def pull(reference: str) -> str:
-    """Pull an image by digest."""
-    return shlex.join(["docker", "pull", "--quiet", reference])
+    """Pull an image by digest, telling what becomes of each layer."""
+    return shlex.join(["docker", "pull", reference])
 
 
 def run(scorer: Scorer, reference: str) -> str:

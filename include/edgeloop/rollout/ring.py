@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from edgeloop.errors import EdgeloopError, RolloutFailedError
 from edgeloop.rollout import history
+from edgeloop.rollout.bytes_ahead import Delivery, predicted, pulled
+from edgeloop.rollout.deliveries import deliveries, note
 from edgeloop.rollout.device import digest_of
 from edgeloop.rollout.exposure import RESTORED, SETTLED, Exposure, close, expose, exposures
 from edgeloop.rollout.gate import Outcome, Verdict
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from edgeloop.records import ModelImage
+    from edgeloop.rollout.bytes_ahead import Contents
+    from edgeloop.rollout.bytes_source import Source
     from edgeloop.rollout.device import Found
     from edgeloop.rollout.fleet import Fleet, Wanted
     from edgeloop.rollout.gate import Observation
@@ -39,10 +43,31 @@ class Ring:
     sites: tuple[str, ...]
     by: str
 
-    def prefetch(self) -> tuple[str, ...]:
-        """Bring the image to every device; returns the sites that did not have it. Nothing that serves is touched."""
-        pulled = _each(self.sites, lambda site: self.fleet.prefetch(site, self.wanted.reference))
-        return tuple(site for site, new in pulled if new)
+    def prefetch(self, source: Source, report: Callable[[str], None]) -> tuple[Delivery, ...]:
+        """Bring the image to every device; nothing that serves is touched.
+
+        ``report`` is told what each device will have to pull before the first one begins, and what each has pulled. A
+        device that an earlier try of this run brought it to is told of with the bytes of that try.
+        """
+        wanted = source.contents(self.wanted.reference)
+        ahead = {
+            site: predicted(wanted, held, source.known(wanted, held))
+            for site, held in _each(self.sites, self.fleet.held)
+        }
+        for site, size in ahead.items():
+            report(f"{site}: will pull {size} of {wanted.size} bytes")
+        done = _each(self.sites, lambda site: self._deliver(site, wanted, ahead[site]))
+        known = deliveries(self.store, self.image, by=self.by)
+        told = tuple(known.get(site, one) for site, one in done)
+        for one in told:
+            report(str(one))
+        return told
+
+    def _deliver(self, site: str, wanted: Contents, ahead: int) -> Delivery:
+        fetched = self.fleet.prefetch(site, self.wanted.reference)
+        one = Delivery(site=site, found=fetched.found, predicted=ahead, pulled=pulled(wanted, fetched))
+        note(self.store, self.image, one, by=self.by)
+        return one
 
     def switch(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Make the image serve on every device; returns what was done at each site.

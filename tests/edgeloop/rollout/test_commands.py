@@ -26,7 +26,11 @@ def test_every_other_command() -> None:
     assert commands.inspect(SCORER) == f"docker inspect --type container --format '{{{{json .}}}}' {name} {previous}"
     assert commands.has_image(REFERENCE) == f"docker image inspect --format '{{{{.Id}}}}' {REFERENCE}"
     assert commands.digests("sha256:1") == "docker image inspect --format '{{json .RepoDigests}}' sha256:1"
-    assert commands.pull(REFERENCE) == f"docker pull --quiet {REFERENCE}"
+    assert commands.pull(REFERENCE) == f"docker pull {REFERENCE}"
+    assert commands.held() == (
+        "docker image ls --all --quiet --no-trunc | sort -u | xargs -r docker image inspect --format "
+        """'{"digests":{{json .RepoDigests}},"layers":{{json .RootFS.Layers}}}'"""
+    )
     assert commands.start(name) == f"docker start {name}"
     assert commands.stop(name) == f"docker stop --time 10 {name}"
     assert commands.rename(name, previous) == f"docker rename {name} {previous}"

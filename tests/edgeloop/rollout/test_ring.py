@@ -6,10 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.shipyard import ENDS_AT_START, MISSING_COMMAND, Shipyard, linear
+from tests.shipyard import ENDS_AT_START, MISSING_COMMAND, Shipyard, linear, registry
 
+from edgeloop.containers.registry import Registry
 from edgeloop.errors import RolloutFailedError, UnreachableError
-from edgeloop.rollout import commands
+from edgeloop.rollout import commands, history
+from edgeloop.rollout.bytes_source import Source
 from edgeloop.rollout.device import switch_step
 from edgeloop.rollout.exposure import expose, exposures
 from edgeloop.rollout.fleet import SshDockerFleet
@@ -19,6 +21,7 @@ from edgeloop.ssh.shell import Shell
 
 if TYPE_CHECKING:
     from edgeloop.records import ModelImage
+    from edgeloop.rollout.bytes_ahead import Delivery
     from edgeloop.rollout.fleet import Wanted
     from edgeloop.rollout.gate import Verdict
 
@@ -39,9 +42,19 @@ def ring(yard: Shipyard, image: ModelImage, sites: tuple[str, ...]) -> Ring:
     )
 
 
-def roll(one: Ring) -> Verdict:
+def bring(yard: Shipyard, one: Ring) -> tuple[Delivery, ...]:
+    """Prefetch."""
+    return one.prefetch(Source(Registry(registry(yard.site))), lambda _: None)
+
+
+def ran(yard: Shipyard, site: str) -> list[str]:
+    """The ids of the images that a device was seen serving, one after the other."""
+    return [one.image for one in history.history(yard.store, site)]
+
+
+def roll(yard: Shipyard, one: Ring) -> Verdict:
     """Prefetch, switch and watch."""
-    one.prefetch()
+    bring(yard, one)
     one.switch()
     return one.watch(soak_seconds=0.5, report=lambda _: None)
 
@@ -70,7 +83,7 @@ def old(shipyard: Shipyard) -> ModelImage:
     """An image that serves on every device and is settled there."""
     image = shipyard.ship(OLD, 1)
     one = ring(shipyard, image, EVERY)
-    assert roll(one).outcome is Outcome.PASS
+    assert roll(shipyard, one).outcome is Outcome.PASS
     one.settle()
     return image
 
@@ -79,9 +92,13 @@ def test_a_ring_switches_its_devices_only_and_again_finds_all_done(shipyard: Shi
     """The canary serves the new model, the others the old one; doing it twice changes nothing."""
     new = shipyard.ship(NEW, 2)
     canary = ring(shipyard, new, CANARY)
-    assert canary.prefetch() == CANARY
-    assert canary.prefetch() == ()
-    assert roll(canary).outcome is Outcome.PASS
+    (first,) = bring(shipyard, canary)
+    assert (first.found, first.predicted) == (False, first.pulled)
+    assert 0 < first.predicted < 20_000
+    assert bring(shipyard, canary) == (first,)
+    (found,) = bring(shipyard, replace(canary, by="another run"))
+    assert (found.found, found.predicted, found.pulled) == (True, 0, 0)
+    assert roll(shipyard, canary).outcome is Outcome.PASS
     expected = shipyard.answers[new.reference]
     answers = {
         site: not expected.differing(shipyard.get(site, f"/v2/models/{shipyard.pipeline}/infer", expected.request()))
@@ -92,6 +109,9 @@ def test_a_ring_switches_its_devices_only_and_again_finds_all_done(shipyard: Shi
     assert canary.switch() == (("R80711", ()),)
     assert shipyard.fleet.look("R80711") == started
     assert {site: one.before for site, one in exposures(shipyard.store, new).items()} == {"R80711": old.reference}
+    assert {site: ran(shipyard, site) for site in EVERY} == {
+        "R80711": [old.id, new.id], "R80721": [old.id], "R80736": [old.id],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("bad", ["ends at start", "no such command", "answers wrongly"])
@@ -103,34 +123,39 @@ def test_a_bad_image_leaves_the_old_version_serving_everywhere(shipyard: Shipyar
         "answers wrongly": lambda: shipyard.ship_other(NEW, OTHER, 2),
     }[bad]()
     canary = ring(shipyard, image, CANARY)
-    verdict = roll(canary)
+    verdict = roll(shipyard, canary)
     assert verdict.outcome is Outcome.FAIL, verdict.reason
     restore(shipyard, canary)
     assert serves(shipyard, old) == dict.fromkeys(EVERY, True)
     assert exposures(shipyard.store, image) == {}
     for site in EVERY:
         assert shipyard.fleet.look(site).current is not None
+        assert ran(shipyard, site)[-1] == old.id
+    if bad == "answers wrongly":
+        assert ran(shipyard, "R80711") == [old.id, image.id, old.id]
 
 
 def test_a_later_ring_that_fails_restores_the_earlier_ones_too(shipyard: Shipyard, old: ModelImage) -> None:
     """The image passed the canary and is refused in the next ring: all of them serve the old version again."""
     new = shipyard.ship(NEW, 2)
-    assert roll(ring(shipyard, new, CANARY)).outcome is Outcome.PASS
+    assert roll(shipyard, ring(shipyard, new, CANARY)).outcome is Outcome.PASS
     rest = ring(shipyard, new, REST)
-    assert roll(rest).outcome is Outcome.PASS
+    assert roll(shipyard, rest).outcome is Outcome.PASS
     restore(shipyard, rest)
     assert serves(shipyard, old) == dict.fromkeys(EVERY, True)
+    assert {site: ran(shipyard, site) for site in EVERY} == dict.fromkeys(EVERY, [old.id, new.id, old.id])
 
 
 def test_the_first_image_ever_is_restored_to_nothing(shipyard: Shipyard) -> None:
     """On a device that never served, restoring stops and removes; doing it again finds it so."""
     image = shipyard.ship_other(NEW, NEW, 1, ENDS_AT_START)
     canary = ring(shipyard, image, CANARY)
-    assert roll(canary).outcome is Outcome.FAIL
+    assert roll(shipyard, canary).outcome is Outcome.FAIL
     restore(shipyard, canary)
     found = shipyard.fleet.look("R80711")
     assert found.current is None
     assert found.previous is None
+    assert ran(shipyard, "R80711")[-1] == ""
     restore(shipyard, canary)
 
 
@@ -153,12 +178,12 @@ def test_a_switch_cut_off_after_any_step_is_finished_or_restored(
     """Killed after any number of steps, a restore finds the way back, and the same rollout goes on to the end."""
     new = shipyard.ship(NEW, 2)
     one = ring(shipyard, new, EVERY)
-    one.prefetch()
+    bring(shipyard, one)
     cut_off(shipyard, one, dict(zip(EVERY, steps, strict=True)))
     restore(shipyard, one)
     assert serves(shipyard, old) == dict.fromkeys(EVERY, True)
     cut_off(shipyard, one, dict(zip(EVERY, steps, strict=True)))
-    assert roll(one).outcome is Outcome.PASS
+    assert roll(shipyard, one).outcome is Outcome.PASS
     assert {site: one.before for site, one in exposures(shipyard.store, new).items()} == dict.fromkeys(
         EVERY, old.reference
     )
@@ -174,7 +199,7 @@ def test_a_device_that_does_not_answer_is_named_and_leaves_the_gate_open(shipyar
         ring(shipyard, image, CANARY), fleet=SshDockerFleet(shipyard.pipeline, {"R80711": dead}, shipyard.port)
     )
     with pytest.raises(UnreachableError, match="edgeloop_device_r80711"):
-        one.prefetch()
+        bring(shipyard, one)
     verdict = one.watch(soak_seconds=0, report=lambda _: None, ready_seconds=0)
     assert verdict.outcome is Outcome.INCONCLUSIVE
     assert "edgeloop_device_r80711" in verdict.reason
@@ -184,7 +209,7 @@ def test_a_device_that_cannot_be_restored_is_named_and_stays_exposed(shipyard: S
     """The others are restored, the error names the one that is not, and a later try finishes it."""
     new = shipyard.ship(NEW, 2)
     both = ring(shipyard, new, REST)
-    assert roll(both).outcome is Outcome.PASS
+    assert roll(shipyard, both).outcome is Outcome.PASS
     fleet = shipyard.fleet
     cut = fleet.devices["R80736"]
     fleet.devices["R80736"] = replace(cut, endpoint=replace(cut.endpoint, port=9))
