@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import hashlib
+import io
 import ipaddress
 import json
 import os
 import socket
 import subprocess
+import tarfile
 import threading
 import time
 from contextlib import closing
@@ -267,6 +270,26 @@ def image(*layers: Content, note: str = "") -> ImageContent:
         "layers": [described(one) for one in layers],
     }
     return ImageContent(manifest=Content.of(canonical_json(body), OCI_MANIFEST), blobs=(config, *layers))
+
+
+def pullable(note: str) -> ImageContent:
+    """An image that an engine can pull: one file."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as tar:
+        info = tarfile.TarInfo("note")
+        info.size = len(note)
+        tar.addfile(info, io.BytesIO(note.encode()))
+    layer = Content.of(gzip.compress(raw.getvalue(), mtime=0), OCI_LAYER)
+    diff = f"sha256:{hashlib.sha256(raw.getvalue()).hexdigest()}"
+    body = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [diff]}}
+    config = Content.of(canonical_json(body), OCI_CONFIG)
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": described(config),
+        "layers": [described(layer)],
+    }
+    return ImageContent(manifest=Content.of(canonical_json(manifest), OCI_MANIFEST), blobs=(config, layer))
 
 
 def sbom(note: str) -> ImageContent:

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import socket
-
 from airflow.sdk import BaseHook
 
 from edgeloop.errors import ConfigurationError, EdgeloopError
 
 CONNECT_SECONDS = 5.0
-
-
-def _reach(host: str, port: int, conn_id: str) -> tuple[bool, str]:
-    try:
-        socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        return False, f"{host}:{port} does not answer ({error}). Check host, port and firewall of {conn_id!r}."
-    return True, f"{host}:{port} answers."
 
 
 class SshConnection(BaseHook):
@@ -85,15 +75,15 @@ class RegistryConnection(BaseHook):
         self.conn_id = conn_id
 
     def test_connection(self) -> tuple[bool, str]:
-        """Whether the registry's port answers."""
+        """Whether the registry answers, is who it should be and lets us in."""
+        from edgeloop.containers.registry import Registry
         from edgeloop_airflow.hooks import registry_endpoint
 
         try:
-            endpoint = registry_endpoint(self.conn_id)
-        except ConfigurationError as error:
+            Registry(registry_endpoint(self.conn_id)).check()
+        except EdgeloopError as error:
             return False, str(error)
-        host, _, port = endpoint.host.partition(":")
-        return _reach(host, int(port or (80 if endpoint.insecure else 443)), self.conn_id)
+        return True, "The registry answers and the login is good."
 
 
 class AirflowConnection(BaseHook):

@@ -14,10 +14,10 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from edgeloop import catalog
 from edgeloop.azure.connection import Fields
-from edgeloop.containers.endpoint import EngineEndpoint, RegistryEndpoint
+from edgeloop.containers.endpoint import EngineEndpoint
 from edgeloop.residency_guard import require_private
 from edgeloop.store import Store
-from edgeloop_airflow import ssh_logins
+from edgeloop_airflow import registry_logins, ssh_logins
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgeloop.azure.account import BlobAccount
     from edgeloop.azure.blob import BlobContainer
     from edgeloop.catalog import Snapshot
+    from edgeloop.containers.endpoint import RegistryEndpoint
     from edgeloop.rollout.fleet import Device
     from edgeloop.ssh.endpoint import Endpoint
 
@@ -103,16 +104,7 @@ def engine_endpoint(conn_id: str) -> EngineEndpoint:
 
 def registry_endpoint(conn_id: str) -> RegistryEndpoint:
     """The container registry behind an ``edgeloop_registry`` connection."""
-    connection = BaseHook.get_connection(conn_id)
-    if not connection.host:
-        raise ssh_logins.incomplete(conn_id, "host, the login server of the registry")
-    return RegistryEndpoint(
-        connection=conn_id,
-        host=connection.host,
-        user=connection.login or "",
-        password=connection.password or "",
-        insecure=bool(connection.extra_dejson.get("insecure", False)),
-    )
+    return registry_logins.endpoint_of(conn_id, BaseHook.get_connection(conn_id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

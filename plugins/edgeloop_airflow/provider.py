@@ -45,6 +45,24 @@ _SSH_FIELDS = {
     },
     "share": {"label": "Local share", "schema": _TEXT, "description": "Edge devices only: its folder on the device."},
 }
+_REGISTRY_FIELDS = {
+    "azure": {
+        "label": "Azure connection",
+        "schema": _TEXT,
+        "description": "Azure Container Registry by a token of Entra ID: the id of a connection of type azure whose "
+        "identity has AcrPush and AcrPull there. User and password stay empty then.",
+    },
+    "ca_file": {
+        "label": "Authority's certificate file",
+        "schema": _TEXT,
+        "description": "PEM, on every worker, for a registry whose certificate an authority of your own signed.",
+    },
+    "insecure": {
+        "label": "Plain HTTP",
+        "schema": _SWITCH,
+        "description": "For a registry without TLS on a network of your own.",
+    },
+}
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -96,10 +114,11 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": "edgeloop_airflow.connections.RegistryConnection",
                 "hook-name": "Edgeloop container registry",
                 "ui-field-behaviour": {
-                    "hidden-fields": ["schema", "port"],
-                    "relabeling": {"host": "Registry", "login": "User"},
-                    "placeholders": {"host": "registry.example.com:5000"},
+                    "hidden-fields": ["schema", "port", "extra"],
+                    "relabeling": {"host": "Registry", "login": "User", "password": "Password or token"},
+                    "placeholders": {"host": "registry.example.com:5000", "login": "edgeloop"},
                 },
+                "conn-fields": _REGISTRY_FIELDS,
             },
         ],
     }

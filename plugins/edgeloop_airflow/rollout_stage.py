@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeloop.errors import EdgeloopError
+from edgeloop.packaging import golden_rows
 from edgeloop.packaging.golden import Golden
 from edgeloop.records import ModelImage, ModelVersion, Rollout
+from edgeloop.rollout.bytes_source import Source
+from edgeloop.rollout.deliveries import deliveries
 from edgeloop.rollout.fleet import SshDockerFleet, Wanted
 from edgeloop.rollout.plan import Step, ring_of
 from edgeloop.rollout.ring import Ring
@@ -15,8 +18,11 @@ from edgeloop_airflow import hooks
 from edgeloop_airflow.origin import origin
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow.sdk import Context
 
+    from edgeloop.containers.endpoint import PullLogin
     from edgeloop.pipeline import Pipeline
     from edgeloop.pipeline import Ring as RingSpec
     from edgeloop.rollout.exposure import Exposure
@@ -62,6 +68,12 @@ class Stage:
                 return wanted_for(self.desk, image)
         return None
 
+    def source(self) -> Source:
+        """The registry that the devices pull from, for predicting what they pull."""
+        from edgeloop.containers.registry import Registry
+
+        return Source(Registry(hooks.registry_endpoint(self.spec.image.registry)))
+
     def recorded(self, outcome: str) -> Rollout | None:
         """The record that an earlier try of this run made before it died, once nothing is exposed any more."""
         mine = (
@@ -75,6 +87,7 @@ class Stage:
         """What to write down; a run that is cleared after a restore exposes anew, so it makes another record."""
         sites = self.ring.sites if outcome == "passed" else tuple(one.site for one in exposed)
         before = {one.site: one.before for one in exposed}
+        came = deliveries(self.store, self.ring.image, by=self.ring.by)
         serves = dict.fromkeys(sites, self.ring.wanted.reference) if outcome == "passed" else before
         return Rollout(
             pipeline=self.spec.name,
@@ -87,6 +100,8 @@ class Stage:
             outcome=outcome,
             reason=reason,
             approved_by=approved_by,
+            predicted=tuple(f"{site}={one.predicted}" for site, one in came.items()),
+            pulled=tuple(f"{site}={'?' if one.pulled is None else one.pulled}" for site, one in came.items()),
         )
 
     def last_words(self) -> list[str]:
@@ -111,7 +126,7 @@ def stage(pipeline: str, context: Context) -> Stage:
     devices = {site.name: hooks.device(site.device) for site in spec.sites}
     ring = Ring(
         store=desk.store,
-        fleet=SshDockerFleet(spec.name, devices, spec.rollout.scorer_port),
+        fleet=SshDockerFleet(spec.name, devices, spec.rollout.scorer_port, pulls_with(spec.image.registry)),
         image=image,
         wanted=wanted_for(desk, image),
         sites=ring_of(spec, step).sites,
@@ -121,7 +136,21 @@ def stage(pipeline: str, context: Context) -> Stage:
     return Stage(desk=desk, step=step, model=model, ring=ring, run_id=run.run_id, origin=origin(context).kind)
 
 
+def pulls_with(conn_id: str) -> Callable[[str], PullLogin | None]:
+    """How devices log in to the registry of a connection; asked when one has to pull, and never kept."""
+    from edgeloop.containers.registry import Registry
+
+    def login(reference: str) -> PullLogin | None:
+        endpoint = hooks.registry_endpoint(conn_id)
+        repository, _, digest = reference.removeprefix(f"{endpoint.host}/").partition("@")
+        if not reference.startswith(f"{endpoint.host}/") or not (endpoint.user or endpoint.identity):
+            return None
+        return Registry(endpoint).pull_login(repository, digest)
+
+    return login
+
+
 def wanted_for(desk: Desk, image: ModelImage) -> Wanted:
     """What devices should serve for an image: its reference and its model's golden answers."""
-    golden = Golden.from_json(desk.blobs.get(image.golden))
+    golden = Golden.from_json(desk.blobs.get(golden_rows.blob_of(desk.store, image)))
     return Wanted(reference=image.reference, model=image.pipeline, golden=golden, image=image.id)

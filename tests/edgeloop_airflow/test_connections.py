@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -131,11 +133,27 @@ def test_an_engine_without_an_address(define: Define) -> None:
     assert "unix:///" in message
 
 
-@pytest.mark.parametrize("insecure", [True, False])
-def test_a_registry_that_answers(define: Define, listening: int, insecure: bool) -> None:
-    """Host and port as image references begin, plain or with TLS."""
-    define("reg1", conn_type="edgeloop_registry", host=f"127.0.0.1:{listening}", extra={"insecure": insecure})
-    assert RegistryConnection("reg1").test_connection()[0]
+@pytest.mark.parametrize(("status", "good"), [(200, True), (401, False), (403, False)])
+def test_a_registry_that_answers(define: Define, status: int, good: bool) -> None:
+    """One that lets nobody in is no good connection, and is told from one that is silent."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        define("reg1", conn_type="edgeloop_registry", host=host, extra={"insecure": True})
+        found, message = RegistryConnection("reg1").test_connection()
+        server.shutdown()
+    assert found == good
+    assert good or "did not let connection 'reg1' in" in message or "may not do that" in message
 
 
 def test_a_registry_that_does_not_answer(define: Define, silent: int) -> None:

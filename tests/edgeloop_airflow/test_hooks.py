@@ -193,3 +193,47 @@ def test_a_record_is_read_with_the_configuration_it_pinned(
     assert now.at(pinned).snapshot.spec.model.tolerance == pytest.approx(51.0)
     assert now.at("") is now
     assert asyncio.run(hooks.desk_async("wind_power")).snapshot.digest == now.snapshot.digest
+
+
+PLAIN = {"conn_type": "edgeloop_registry", "host": "r:5000"}
+LOGIN = {"login": "u", "password": SECRET}
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"host": "https://r:5000"}, "host is 'https://r:5000': write the name and port alone"),
+        ({"login": "u"}, "it has a login but no password"),
+        ({"password": "p"}, "it has a password but no login"),
+        ({**LOGIN, "extra": {"azure": "azure1"}}, "it has a login and extra.azure"),
+        (
+            {"extra": {"azure": "azure1", "insecure": True}},
+            "it has extra.insecure, which is plain HTTP, and extra.azure",
+        ),
+        (
+            {"extra": {"ca_file": "/ca.pem", "insecure": "true"}},
+            "it has extra.insecure, which is plain HTTP, and extra.ca_",
+        ),
+        ({"extra": {"azure": "nobody"}}, "extra.azure names 'nobody', and there is no such connection"),
+    ],
+)
+def test_a_registry_whose_fields_contradict_each_other_is_refused(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], said: str
+) -> None:
+    """By name of connection and field, before anything is asked."""
+    _set(monkeypatch, "azure1", {"conn_type": "azure", **LOGIN, "extra": {"tenantId": "t"}})
+    _set(monkeypatch, "reg2", {**PLAIN, **fields})
+    with pytest.raises(ConfigurationError) as caught:
+        hooks.registry_endpoint("reg2")
+    assert f"Connection 'reg2' cannot be used: {said}" in caught.value.what
+    assert SECRET not in str(caught.value)
+
+
+def test_a_registry_of_azure_is_asked_by_an_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The azure connection's, and no secret of it shows."""
+    _set(monkeypatch, "azure1", {"conn_type": "azure", **LOGIN, "extra": {"tenantId": "t"}})
+    _set(monkeypatch, "reg2", {**PLAIN, "extra": {"azure": "azure1", "ca_file": "/ca.pem"}})
+    found = hooks.registry_endpoint("reg2")
+    assert found.identity is not None
+    assert (found.identity.connection, found.ca_file, found.url) == ("azure1", "/ca.pem", "https://r:5000")
+    assert SECRET not in repr(found)

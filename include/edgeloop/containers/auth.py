@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 TOKEN_SCOPE = "https://containerregistry.azure.net/.default"  # noqa: S105 - an audience, no secret
 """What a token of Entra ID is for, in the public cloud; the others' registries take ARM's."""
-TOKEN_USER = "00000000-0000-0000-0000-000000000000"  # noqa: S105 - Azure's name for "the password is a refresh token"
 DEFAULT_SECONDS = 60.0
 """A token that names no end lives so long, says the specification."""
 MARGIN_SECONDS = 10.0
@@ -110,12 +109,6 @@ class Login:
             self._basic = basic(self.endpoint.user, self.endpoint.password)
             return True
         return False
-
-    def for_docker(self) -> tuple[str, str] | None:
-        """User and password that a Docker client can log in with for a short while; None where none is needed."""
-        if self.endpoint.identity is not None:
-            return TOKEN_USER, self._exchanged(self.endpoint.host)
-        return (self.endpoint.user, self.endpoint.password) if self.endpoint.user else None
 
     def _token(self, said: Challenge, scope: str) -> tuple[str, float]:
         self._require_safe(said.realm)

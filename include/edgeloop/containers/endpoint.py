@@ -35,3 +35,13 @@ class RegistryEndpoint:
     def url(self) -> str:
         """The base address of its API."""
         return f"{'http' if self.insecure else 'https'}://{self.host}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullLogin:
+    """What a Docker engine needs to pull from the registry at ``host``: a token, or a user with a password."""
+
+    host: str
+    user: str = ""
+    password: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from edgeloop.containers import referrers, registry_manifests, registry_referrers
 from edgeloop.containers import registry_problems as problems
+from edgeloop.containers.auth import scope_of
+from edgeloop.containers.endpoint import PullLogin
 from edgeloop.containers.registry_upload import Upload
-from edgeloop.containers.registry_wire import WHOLE_SECONDS, Call, Deadline, Wire
+from edgeloop.containers.registry_wire import WHOLE_SECONDS, Call, CutError, Deadline, Wire
 from edgeloop.errors import IntegrityError, NotFoundError
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ class Manifest:
     digest: str
     config: Blob
     layers: tuple[Blob, ...]
+    size: int = 0
+    """Of the manifest itself, in bytes."""
 
 
 class Registry:
@@ -59,8 +63,11 @@ class Registry:
         self.wire = Wire(endpoint)
 
     def check(self) -> None:
-        """Ask whether it is there and lets us in; raises the house's errors."""
-        self.wire.send(Call(method="GET", path="/v2/", doing="say that it is there"))
+        """Ask once whether it is there and lets us in; raises the house's errors."""
+        try:
+            self.wire.once(Call(method="GET", path="/v2/", doing="say that it is there"), Deadline.after(WHOLE_SECONDS))
+        except CutError as cut:
+            raise cut.error from cut
 
     def find(self, repository: str, reference: str) -> Manifest | None:
         """The manifest of a tag or digest, or None; raises ``IntegrityError`` if its bytes are not their digest's."""
@@ -108,6 +115,24 @@ class Registry:
                 next="Clear the push task of that image.",
             )
         return answer.body
+
+    def pull_login(self, repository: str, reference: str) -> PullLogin | None:
+        """What a Docker engine needs to pull ``reference``: a token for just that where there are tokens, else our own.
+
+        None where nothing is needed. Raises ``ConfigurationError`` if we may not pull it ourselves.
+        """
+        self.wire.send(
+            Call(
+                method="HEAD", path=f"/v2/{repository}/manifests/{reference}", doing=f"let {repository} be pulled",
+                repository=repository, good=(OK, problems.NOT_FOUND), headers={"Accept": registry_manifests.ACCEPTED},
+            )
+        )  # fmt: skip
+        kind, _, secret = self.wire.login.header(scope_of(repository, push=False)).partition(" ")
+        if kind == "Bearer":
+            return PullLogin(host=self.endpoint.host, token=secret)
+        if kind == "Basic":
+            return PullLogin(host=self.endpoint.host, user=self.endpoint.user, password=self.endpoint.password)
+        return None
 
     def push(self, repository: str, tag: str, image: ImageContent) -> Manifest:
         """Bring ``image`` into ``repository`` under ``tag`` and read back what stands there.
@@ -187,6 +212,7 @@ def _manifest(stored: Stored) -> Manifest:
         digest=stored.digest,
         config=_blob(stored.body["config"]),
         layers=tuple(_blob(one) for one in stored.body["layers"]),
+        size=stored.size,
     )
 
 

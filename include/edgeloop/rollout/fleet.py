@@ -6,23 +6,29 @@ A device that does not answer raises ``UnreachableError`` naming its connection,
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from edgeloop.errors import ConfigurationError, RemoteCommandError, RolloutFailedError, UnreachableError
-from edgeloop.rollout import commands
+from edgeloop.rollout import commands, pull_login
 from edgeloop.rollout.asking import AskError, ask
+from edgeloop.rollout.bytes_ahead import Fetched, read_held, read_pull
 from edgeloop.rollout.commands import Scorer
 from edgeloop.rollout.device import Found, digest_of, read, restore_step, switch_step
 from edgeloop.rollout.gate import Observation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from edgeloop.containers.endpoint import PullLogin
     from edgeloop.packaging.golden import Golden
+    from edgeloop.rollout.bytes_ahead import Held
     from edgeloop.ssh.endpoint import Endpoint
     from edgeloop.ssh.shell import Shell
 
+Login = Callable[[str], "PullLogin | None"]
+"""What a device needs to pull a reference; None where its registry lets everybody pull."""
 PULL_SECONDS = 900.0
 COMMAND_SECONDS = 60.0
 MOST_STEPS = 12
@@ -57,8 +63,12 @@ class Wanted:
 class Fleet(Protocol):
     """What a rollout needs of the devices; every action finds what is already so and does nothing then."""
 
-    def prefetch(self, site: str, reference: str) -> bool:
-        """Bring the image to the device without running it; False if it was there."""
+    def held(self, site: str) -> tuple[Held, ...]:
+        """Every image on the device."""
+        ...
+
+    def prefetch(self, site: str, reference: str) -> Fetched:
+        """Bring the image to the device without running it."""
         ...
 
     def look(self, site: str) -> Found:
@@ -81,13 +91,18 @@ class Fleet(Protocol):
 class SshDockerFleet:
     """Devices reached over SSH, each with its own engine; ``devices`` by site."""
 
-    def __init__(self, pipeline: str, devices: Mapping[str, Device], port: int) -> None:
-        self.pipeline, self.devices, self.port = pipeline, dict(devices), port
+    def __init__(self, pipeline: str, devices: Mapping[str, Device], port: int, login: Login = lambda _: None) -> None:
+        self.pipeline, self.devices, self.port, self.login = pipeline, dict(devices), port, login
 
-    def prefetch(self, site: str, reference: str) -> bool:
-        """Pull ``reference``; False if the device has it. Raises ``RemoteCommandError`` if the pull is refused."""
+    def held(self, site: str) -> tuple[Held, ...]:
+        """Every image on the device; one that goes while they are listed is left out."""
         with self._shell(site) as shell:
-            return _pull(shell, reference)
+            return read_held(shell.run(commands.held(), timeout=COMMAND_SECONDS).out.decode())
+
+    def prefetch(self, site: str, reference: str) -> Fetched:
+        """Pull ``reference`` unless the device has it. Raises ``RemoteCommandError`` if the pull is refused."""
+        with self._shell(site) as shell:
+            return _pull(shell, reference, self.login)
 
     def look(self, site: str) -> Found:
         """What the device has under the scorer's names."""
@@ -98,7 +113,7 @@ class SshDockerFleet:
         """Step by step to ``reference``; returns the commands. A container that will not start is left to the gate."""
         scorer = self._scorer(site)
         with self._shell(site) as shell:
-            _pull(shell, reference)
+            _pull(shell, reference, self.login)
             return _converge(shell, scorer, lambda found: switch_step(found, scorer, reference))
 
     def restore(self, site: str, bad: str, before: str) -> tuple[str, ...]:
@@ -106,7 +121,7 @@ class SshDockerFleet:
         scorer = self._scorer(site)
         with self._shell(site) as shell:
             if before:
-                _pull(shell, before)
+                _pull(shell, before, self.login)
             return _converge(shell, scorer, lambda found: restore_step(found, scorer, bad, before))
 
     def observe(self, site: str, wanted: Wanted) -> Observation:
@@ -168,11 +183,14 @@ class SshDockerFleet:
         return self.devices[site]
 
 
-def _pull(shell: Shell, reference: str) -> bool:
+def _pull(shell: Shell, reference: str, login: Login) -> Fetched:
     if shell.run(commands.has_image(reference), timeout=COMMAND_SECONDS).exit == 0:
-        return False
-    shell.check(commands.pull(reference), timeout=PULL_SECONDS)
-    return True
+        return Fetched(found=True)
+    if (needed := login(reference)) is None:
+        done = shell.check(commands.pull(reference), timeout=PULL_SECONDS)
+    else:
+        done = shell.check(pull_login.pull(reference), stdin=pull_login.stdin(needed), timeout=PULL_SECONDS)
+    return read_pull(done.text)
 
 
 def _digests(shell: Shell, image_id: str) -> tuple[str, ...]:
