@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from edgeloop import registry
 from edgeloop.errors import IntegrityError, NotFoundError, TrainingFailedError
 from edgeloop.records import Dataset, ModelVersion, TrainingRun, sha256_hex
-from edgeloop.registry import paired
+from edgeloop.registry import paired, parity
 from edgeloop.residency_outputs import require_figures
 from edgeloop_airflow import hooks
 from edgeloop_airflow.discreet import discreet
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from edgeloop_airflow.hooks import Desk
 
 MODEL = "model.onnx"
+PARITY_SHARE = 0.01
+"""Of what counts as right: how far the ONNX file may be from the model that was trained."""
 
 
 class RegisterModelOperator(BaseOperator):
@@ -101,7 +103,8 @@ class RegisterModelOperator(BaseOperator):
             )
         dataset = desk.store.find(Dataset, run.dataset)
         metrics = travelling(json.loads(run.metrics))
-        require_figures(desk.snapshot.spec, metrics)
+        spec = desk.snapshot.spec
+        require_figures(spec, parity.without_digest(metrics))
         return registry.register(
             desk.store,
             desk.blobs,
@@ -112,6 +115,8 @@ class RegisterModelOperator(BaseOperator):
             tags={"dataset": run.dataset, "reason": run.reason or (dataset.reason if dataset else "")},
             window_end=dataset.window_end if dataset else "",
             by=self.dag_id,
+            features=len(spec.model.features),
+            most_apart=spec.model.tolerance * PARITY_SHARE,
         )
 
     def _nominate(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 from airflow.sdk.execution_time.context import OutletEventAccessors
+from tests.proven import proven
+from tests.shipyard import linear
 
 from edgeloop import registry
 from edgeloop.errors import IntegrityError, NotFoundError, TrainingFailedError
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 PIPELINES = Path(__file__).resolve().parents[2] / "include" / "pipelines"
 MODEL = Assets("wind_power").model
+FEATURES = 8
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,7 @@ class Plant:
         until: str = "2014-04-01T00:00:00Z",
         compared: bool = True,
         days: int = 14,
+        shown: bool = True,
     ) -> TrainingRun:
         """A finished training with its outputs; ``champion`` is its accuracy on the same hold-out of some ``days``."""
         known = registry.champion(self.desk.store)
@@ -61,7 +65,8 @@ class Plant:
                 reason="test",
             )
         )
-        metrics: dict[str, Any] = {"accuracy": accuracy, "mae": 20.0}
+        onnx = linear(*[weight] * FEATURES)
+        metrics = proven(onnx, {"accuracy": accuracy, "mae": 20.0}) if shown else {"accuracy": accuracy}
         if champion is not None:
             metrics["champion"] = {"accuracy": champion, "mae": 30.0}
             if compared:
@@ -75,7 +80,7 @@ class Plant:
             champion=known.id if known and champion is not None else "",
             metrics=canonical_json(metrics).decode(),
         )
-        onnx, path = _onnx(weight), f"training/{run.id}/model.onnx"
+        path = f"training/{run.id}/model.onnx"
         self.desk.blobs.put(path, onnx[:-1] if damage else onnx)
         output = FileRef(path=path, size=len(onnx), sha256=sha256_hex(onnx))
         return self.desk.store.put(dataclasses.replace(run, outputs=(output,)))
@@ -117,20 +122,6 @@ def pairs(ours: float, theirs: float, days: int = 14) -> dict[str, Any]:
         "block_hours": 24,
         "blocks": blocks,
     }
-
-
-def _onnx(weight: float) -> bytes:
-    from onnx import TensorProto, helper
-
-    graph = helper.make_graph(
-        [helper.make_node("Mul", ["X", "W"], ["Y"])],
-        "scaled",
-        [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, 1])],
-        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, [None, 1])],
-        [helper.make_tensor("W", TensorProto.FLOAT, [1], [weight])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return bytes(model.SerializeToString())
 
 
 @pytest.fixture
@@ -210,6 +201,30 @@ def test_the_numbers_of_the_comparison_are_in_record_ledger_and_log(
     words = "gain +0.0100: 14 rows only the challenger had right, 0 only the champion; p 6.1e-05 over 14 blocks of 24 h"
     assert words in plant.desk.store.ledger("promotions")[-1].body["why"]
     assert words in capsys.readouterr().out
+
+
+def test_a_model_that_is_not_shown_to_answer_as_trained_is_not_registered(plant: Plant) -> None:
+    """The task fails, says what train.py must write, and a reason to promote does not open this door."""
+    run = plant.train(1.0, 0.9, shown=False)
+
+    for promote in ("", "it looks fine to me"):
+        with pytest.raises(
+            TrainingFailedError, match=r"Let train\.py write what edgeloop_trainer\.parity\.compare gives"
+        ):
+            plant.register(run, promote=promote)
+
+    assert plant.events() == []
+    assert not list(plant.desk.blobs.list("models/"))
+
+
+def test_the_figures_of_the_comparison_with_the_trained_model_go_into_the_record(plant: Plant) -> None:
+    """All of them, and of an on_premises pipeline no text: the digest that bound them to the file stays behind."""
+    model = plant.desk.store.get(ModelVersion, plant.register(plant.train(1.0, 0.9))[0])
+
+    figures = json.loads(model.metrics)["parity"]
+    assert figures["passed"] is True
+    assert figures["largest_difference"] == 0.001
+    assert not [name for name, value in figures.items() if isinstance(value, str)]
 
 
 def test_a_training_without_paired_counts_is_an_error_and_no_rejection(plant: Plant) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 from structlog.tracebacks import ExceptionDictTransformer
+from tests.proven import proven
 
 from edgeloop.records import Batch, Certificate
 from edgeloop_airflow.assets import Assets
@@ -288,8 +289,9 @@ def champion(floor: Floor) -> ModelVersion:
 
     desk = floor.desk()
     run = desk.store.put(TrainingRun(pipeline="tiny_power", dataset="d" * 64, code="c", image="i", parameters="{}"))
+    metrics = proven(linear(1.0), {"accuracy": 0.9})
     made = registry.register(
-        desk.store, desk.blobs, pipeline="tiny_power", onnx=linear(1.0), training_run=run, metrics={"accuracy": 0.9}
+        desk.store, desk.blobs, pipeline="tiny_power", onnx=linear(1.0), training_run=run, metrics=metrics
     )
     registry.nominate(desk.store, made, by="test", why="test")
     registry.promote(desk.store, made.id, by="test", why="test", evidence="e", expected_champion="")

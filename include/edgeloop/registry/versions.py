@@ -6,7 +6,9 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeloop.errors import ConflictError, IntegrityError, TrainingFailedError
+from edgeloop.onnx import Verdict, judge
 from edgeloop.records import ModelVersion, TrainingRun, canonical_json, sha256_hex
+from edgeloop.registry import parity
 from edgeloop.registry.decision import accuracy_of, not_finite
 from edgeloop.registry.promotions import Change, entry_body, opened
 from edgeloop.registry.standing import REGISTERED
@@ -17,8 +19,9 @@ if TYPE_CHECKING:
     from edgeloop.registry.standing import Standing
     from edgeloop.store import Store
 
-MAX_MODEL_BYTES = 2**31 - 1
-"""An ONNX model is one protobuf message, and those end at 2 GiB (protobuf's documented limit)."""
+TRIED = 1000
+_TRIED: dict[tuple[str, int | None], Verdict] = {}
+"""What this process found fit to be loaded, by digest and number of features."""
 
 
 class ModelBlobs(Protocol):
@@ -45,6 +48,8 @@ def register(
     window_end: str = "",
     config: str = "",
     by: str = "edgeloop",
+    features: int | None = None,
+    most_apart: float | None = None,
 ) -> ModelVersion:
     """Store the model and give it the next version number; the same bytes are the same version for ever.
 
@@ -53,15 +58,19 @@ def register(
     an entry without a record, and the next one completes it. Bytes that another training made before stay that
     version; the lineage then names both trainings.
 
+    ``features`` is how many columns the model's input should have, ``most_apart`` how far its answers may be from those
+    of the model that was trained, in the target's unit, whatever its parity figures allow. Bytes that are registered
+    already need no such figures: models of before they were asked for stay what they are.
+
     Raises:
-        TrainingFailedError: The ONNX does not load, or a metric is missing, NaN or infinite; nothing was stored.
+        TrainingFailedError: The ONNX may not be loaded, is not shown to answer as the trained model does, or a metric
+            is missing, NaN or infinite; nothing was stored.
         IntegrityError: The blob of that name holds other bytes.
     """
     check_metrics(metrics, training_run.id)
-    check_onnx(onnx, training_run.id)
+    verdict = check_onnx(onnx, training_run.id, features)
     sha256 = sha256_hex(onnx)
     blob = f"models/{sha256}.onnx"
-    store_bytes(blobs, blob, onnx, sha256)
     wanted = ModelVersion(
         pipeline=pipeline,
         origin=training_run.origin,
@@ -75,6 +84,11 @@ def register(
         window_end=window_end,
         config=config or training_run.config,
     )
+    if store.find(ModelVersion, wanted.id) is None:
+        demand = parity.Demand(sha256=sha256, branches=verdict.branches, most_apart=most_apart)
+        shown = parity.gate(metrics, training_run.id, demand)
+        wanted = dataclasses.replace(wanted, metrics=canonical_json(shown).decode())
+    store_bytes(blobs, blob, onnx, sha256)
     version = _number(store, wanted, by)
     stored = store.put(dataclasses.replace(wanted, version=version))
     store.link(training_run.id, stored)
@@ -92,28 +106,23 @@ def check_metrics(metrics: Mapping[str, Any], training_run: str) -> None:
     accuracy_of(metrics, f"Training run {training_run[:16]}")
 
 
-def check_onnx(onnx: bytes, training_run: str) -> None:
-    """Raise ``TrainingFailedError`` unless onnxruntime loads the bytes and finds an input and an output."""
-    import onnxruntime
+def check_onnx(onnx: bytes, training_run: str, features: int | None = None) -> Verdict:
+    """Raise ``TrainingFailedError`` unless a device may load the bytes; they are tried in a process of their own.
 
-    problem = ""
-    if not 0 < len(onnx) <= MAX_MODEL_BYTES:
-        problem = f"it has {len(onnx)} bytes; 1 to {MAX_MODEL_BYTES} can be loaded"
-    else:
-        onnxruntime.disable_telemetry_events()
-        try:
-            session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class but Exception
-            problem = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        else:
-            if not session.get_inputs() or not session.get_outputs():
-                problem = "it has no input or no output"
-    if problem:
+    The same bytes are tried once in each worker: what they are does not change.
+    """
+    key = (sha256_hex(onnx), features)
+    verdict = _TRIED.get(key) or judge(onnx, features=features)
+    if verdict.problem:
         raise TrainingFailedError(
-            f"The model.onnx of training run {training_run[:16]} cannot be loaded: {problem}.",
+            f"The model.onnx of training run {training_run[:16]} cannot be loaded: {verdict.problem}.",
             left="nothing was registered; the champion serves on",
-            next="Correct how train.py writes the model, then clear the train task.",
+            next="Correct how train.py writes the model (docs/pipeline.md, train.py), then clear the train task.",
         )
+    if len(_TRIED) >= TRIED:
+        _TRIED.clear()
+    _TRIED[key] = verdict
+    return verdict
 
 
 def store_bytes(blobs: ModelBlobs, blob: str, onnx: bytes, sha256: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.proven import proven
 
 from edgeloop.records import TrainingRun
 
@@ -56,13 +57,14 @@ def registered(store: Store, container: BlobContainer) -> Callable[..., ModelVer
     from edgeloop import registry
 
     def register(weight: float = 1.0, *, accuracy: float = 0.9, run: int = 1, origin: str = "live") -> ModelVersion:
+        onnx = onnx_bytes(weight)
         return registry.register(
             store,
             container,
             pipeline="wind_power",
-            onnx=onnx_bytes(weight),
+            onnx=onnx,
             training_run=training_run(run, origin),
-            metrics={"accuracy": accuracy, "mae": 20.0},
+            metrics=proven(onnx, {"accuracy": accuracy, "mae": 20.0}),
             window_end="2014-04-01T00:00:00Z",
         )
 
