@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,17 +13,18 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from edgeloop.azure_ml.models import opened
 from edgeloop.azure_ml.models_told import told
-from edgeloop.errors import ConflictError
+from edgeloop.errors import ConflictError, ResidencyError
 from edgeloop.records import ModelVersion
 from edgeloop.registry.blob_backend import BlobRegistry
 from edgeloop.registry.reconcile import differences, mend
+from edgeloop.residency import private
 from edgeloop.residency_outputs import require_figures
 from edgeloop_airflow import hooks
 from edgeloop_airflow.azure_ml import azure_ml_workspace
 from edgeloop_airflow.discreet import discreet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from airflow.sdk import Context
 
@@ -45,32 +47,43 @@ class Mirror:
     desk: Desk
     models: AzureModels
     specs: dict[str, Pipeline] = field(default_factory=dict)
+    home: dict[int, str] = field(default_factory=dict)
+    """Versions that may not leave, with the reason: registered before that was looked at, and nobody's fault today."""
 
     def truth(self) -> tuple[Listed, ...]:
         """Every version as the workspace may show it: under the stricter residency of today and of when it was made."""
         listed = BlobRegistry(self.desk.store, self.desk.blobs, self.desk.snapshot.spec.name).versions()
-        return tuple(told(self._spec(one.properties.get("config", "")), one) for one in listed)
+        specs = {one.version: self._spec(one.properties.get("config", "")) for one in listed}
+        if any(map(private, specs.values())):
+            self.home = self._stay(specs)
+        return tuple(told(specs[one.version], one) for one in listed if one.version not in self.home)
 
-    def differences(self) -> tuple[Difference, ...]:
-        """What the workspace shows otherwise."""
-        return differences(self.truth(), self.models.versions(), WHERE)
+    def differences(self, truth: tuple[Listed, ...] | None = None) -> tuple[Difference, ...]:
+        """What the workspace shows otherwise; nothing about versions that stay at home."""
+        truth = self.truth() if truth is None else truth
+        shown = [one for one in self.models.versions() if one.version not in self.home]
+        return differences(truth, shown, WHERE)
 
-    def mend(self, log: Any) -> tuple[Difference, ...]:
+    def mend(self, say: Callable[..., None]) -> tuple[Difference, ...]:
         """Write what differs; returns what still does, looked up again."""
         truth = self.truth()
-        found = differences(truth, self.models.versions(), WHERE)
+        found = self.differences(truth)
         if not found:
             return ()
-        mend(found, truth, self.models, self._content, log.info)
-        return differences(truth, self.models.versions(), WHERE)
+        mend(found, truth, self.models, self._content, say)
+        return self.differences(truth)
 
     def _content(self, version: Listed) -> bytes:
-        """The bytes of a version that is about to be published; raises ``ResidencyError`` if its metrics may not go."""
-        import json
+        return self.desk.blobs.get(self.desk.store.get(ModelVersion, version.model).blob)
 
-        record = self.desk.store.get(ModelVersion, version.model)
-        require_figures(self._spec(record.config), json.loads(record.metrics))
-        return self.desk.blobs.get(record.blob)
+    def _stay(self, specs: Mapping[int, Pipeline]) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for record in self.desk.store.all(ModelVersion):
+            try:
+                require_figures(specs.get(record.version, self.desk.snapshot.spec), json.loads(record.metrics))
+            except ResidencyError as error:
+                found[record.version] = error.what
+        return found
 
     def _spec(self, config: str) -> Pipeline:
         if config not in self.specs:
@@ -129,10 +142,12 @@ class MirrorModelsOperator(BaseOperator):
         if section is None:
             raise AirflowSkipException(f"The models of {self.pipeline} are in its store only (registry.backend: blob)")
         with mirror_of(desk, section) as mirror:
-            left = mirror.mend(self.log)
+            left = mirror.mend(self.log.info)
             count = len(mirror.truth())
         for one in left:
             self.log.warning("%s", one)
+        for number, why in mirror.home.items():
+            self.log.warning("Version %d stays at home: %s", number, why)
         if left:
             raise ConflictError(
                 f"Workspace {section.workspace!r} shows {len(left)} things otherwise than the store of "
@@ -140,5 +155,5 @@ class MirrorModelsOperator(BaseOperator):
                 left="the store, which is right, and everything that runs on it",
                 next=f"`edgeloop reconcile {self.pipeline}` lists them all with what to do; then clear this task.",
             )
-        self.log.info("Workspace %s shows all %d versions as the store has them", section.workspace, count)
+        self.log.info("Workspace %s shows %d versions as the store has them", section.workspace, count)
         return count

@@ -65,9 +65,11 @@ def workspace(desk: Desk, *, mend: bool) -> tuple[Difference, ...]:
         return ()
     with mirror_of(desk, section) as mirror:
         found = mirror.differences()
-        left = mirror.mend(_log) if mend else found
+        left = mirror.mend(_log.info) if mend else found
         count = len(mirror.truth())
     mended = f", {len(left)} after mending" if mend else ""
+    for number, why in mirror.home.items():
+        sys.stdout.write(f"version {number} stays at home: {why}\n")
     sys.stdout.write(f"{count} versions in workspace {section.workspace}: {len(found)} differences{mended}\n")
     return left
 
