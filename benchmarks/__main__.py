@@ -8,7 +8,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import arrival, harness, parquet, parse_time, resume, resync, scan, ssh_staging, upload, validation
+from benchmarks import (
+    arrival,
+    harness,
+    lineage,
+    parquet,
+    parse_time,
+    resume,
+    resync,
+    scan,
+    ssh_staging,
+    upload,
+    validation,
+)
 
 BENCHES = {
     "parse_time": parse_time.measure,
@@ -20,6 +32,7 @@ BENCHES = {
     "validation": validation.measure,
     "parquet": parquet.measure,
     "ssh_staging": ssh_staging.measure,
+    "lineage": lineage.measure,
 }
 KEPT = Path("build") / "bench.json"
 
