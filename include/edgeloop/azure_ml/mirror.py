@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from edgeloop.azure_ml.tracking import Metric
 from edgeloop.errors import CloudError
 from edgeloop.records import sha256_hex
+from edgeloop.registry import paired, parity
 from edgeloop.residency import private
 from edgeloop.residency_outputs import require_figures
 
@@ -117,7 +118,8 @@ def record_of(run: TrainingRun, spec: Pipeline, state: State, *, asset: str = ""
         ResidencyError: If metrics.json of an ``on_premises`` pipeline holds other things than figures.
     """
     metrics = json.loads(run.metrics) if run.metrics else {}
-    require_figures(spec, metrics)
+    # The counts of every block are lists, and the parity figures hold the model's digest: neither is told.
+    require_figures(spec, parity.without_digest({name: one for name, one in metrics.items() if name != paired.NAME}))
     section = spec.azure_ml
     tags = {
         "edgeloop_pipeline": run.pipeline,

@@ -60,9 +60,12 @@ def test_what_was_registered_is_shown_with_its_figures_tags_and_aliases(
     assert [one.tags for one in shown] == [{}, {"image": "sha256:2"}, {}]
     assert models.find(2) == shown[1]
     assert (shown[1].model, shown[1].sha256, shown[1].size) == (second.id, second.sha256, second.size)
-    assert shown[1].properties == {
+    proof = {name: value for name, value in shown[1].properties.items() if name.startswith("parity.")}
+    assert (proof["parity.passed"], proof["parity.mismatched_rows"]) == ("true", "0")
+    assert {name: value for name, value in shown[1].properties.items() if name not in proof} == {
         "accuracy": "0.9",
         "mae": "20.0",
+        "rows_holdout": "2000",
         "training_run": second.training_run,
         "window_end": "2014-04-01T00:00:00Z",
     }
