@@ -16,7 +16,7 @@ from edgeloop.errors import EdgeloopError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-VERBS: tuple[str, ...] = ("cli_lineage", "cli_reconcile")
+VERBS: tuple[str, ...] = ("cli_lineage", "cli_reconcile", "cli_registry")
 """Modules of this package with ``add(subparsers)``; each sets ``run``, which takes the parsed arguments."""
 REFUSED = 2
 CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"

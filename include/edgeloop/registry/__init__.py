@@ -2,7 +2,7 @@
 
 from edgeloop.registry.blob_backend import BlobRegistry
 from edgeloop.registry.decision import Decision, Rules, compare, may_go_out
-from edgeloop.registry.history import champion_at, history, set_aside, which
+from edgeloop.registry.history import champion_at, entry, history, set_aside, which
 from edgeloop.registry.promotions import (
     candidate,
     champion,
@@ -27,6 +27,7 @@ __all__ = [
     "champion_at",
     "compare",
     "current",
+    "entry",
     "history",
     "is_quarantined",
     "may_go_out",

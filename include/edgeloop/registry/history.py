@@ -39,13 +39,18 @@ def history(store: Store, model: str = "", *, last: int = 0) -> tuple[Entry, ...
     return tuple(ledger.entry(seq) for seq in numbers[-last:])
 
 
+def entry(store: Store, seq: int) -> Entry:
+    """One entry of the promotion ledger by its number; raises ``NotFoundError``."""
+    return opened(store).entry(seq)
+
+
 def set_aside(store: Store, model: str) -> Entry | None:
     """The newest entry that took the model out of the running, or None if there is none."""
     ledger = opened(store)
     for seq in reversed(ledger.read().told.get(model, ())):
-        entry = ledger.entry(seq)
-        if entry.body["event"] in {REJECTED, QUARANTINED}:
-            return entry
+        one = ledger.entry(seq)
+        if one.body["event"] in {REJECTED, QUARANTINED}:
+            return one
     return None
 
 

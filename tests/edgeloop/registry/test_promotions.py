@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edgeloop import registry
-from edgeloop.errors import ConflictError, NotFoundError
+from edgeloop.errors import ConfigurationError, ConflictError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,3 +176,69 @@ def test_what_was_never_registered_cannot_be_promoted(store: Store, registered: 
     for change in (registry.reject, registry.quarantine):
         with pytest.raises(NotFoundError, match=f"newest that are: {model.id[:16]}"):
             change(store, "f" * 64, by="x", why="y")
+
+
+def test_a_candidate_takes_the_place_of_whom_it_was_compared_with(store: Store, registered: Register) -> None:
+    """Its nomination names the champion; another promoted since is not what it was compared with."""
+    first, second, third = (registered(float(n)) for n in (1, 2, 3))
+    _promote(store, first)
+    registry.nominate(store, second, by="train", why="better", expected_champion=first.id)
+    _promote(store, third, expected=first.id)
+
+    assert registry.current(store).basis(second.id) == first.id
+    with pytest.raises(ConflictError, match=f"to replace champion {first.id[:16]}, but {third.id[:16]} is champion"):
+        _promote(store, second, expected=registry.current(store).basis(second.id))
+    registry.nominate(store, second, by="oncall", why="again", force="compared by hand")
+    assert _promote(store, second, expected=registry.current(store).basis(second.id)) is not None
+
+
+def test_who_was_compared_with_a_former_champion_is_not_nominated(store: Store, registered: Register) -> None:
+    """The champion changed between the comparison and the nomination; also the first champion is a change."""
+    first, second = registered(1.0), registered(2.0)
+    _promote(store, first)
+    with pytest.raises(ConflictError, match=r"to replace champion \(none\), but"):
+        registry.nominate(store, second, by="train", why="first", expected_champion="")
+    assert registry.candidate(store) is None
+    assert registry.nominate(store, first, by="train", why="it", expected_champion="") is None, "it is champion"
+
+
+def test_a_quarantine_in_between_leaves_a_promotion_its_basis(store: Store, registered: Register) -> None:
+    """The champion it was compared with was found bad: who took its place meanwhile was champion before it."""
+    first, second, third = (registered(float(n)) for n in (1, 2, 3))
+    _promote(store, first)
+    _promote(store, second, expected=first.id)
+    registry.nominate(store, third, by="train", why="better", expected_champion=second.id)
+    registry.quarantine(store, second.id, by="oncall", why="drifts")
+
+    expected = registry.current(store).basis(third.id)
+    assert expected == first.id
+    assert _promote(store, third, expected=expected, evidence="rollout") is not None
+    registry.quarantine(store, first.id, by="oncall", why="drifts too")
+    assert _promote(store, third, expected=registry.current(store).basis(third.id), evidence="rollout") is None
+
+
+def test_what_overrides_a_quarantine_is_an_entry(store: Store, registered: Register) -> None:
+    """The reason stands by itself beside the why; a reason where nothing was to override is none."""
+    bad, good = registered(1.0), registered(2.0)
+    registry.quarantine(store, bad.id, by="gate", why="wrong answers")
+    found = registry.set_aside(store, bad.id)
+    assert found is not None
+    assert (found.body["event"], found.body["why"]) == ("quarantined", "wrong answers")
+
+    lifted = registry.nominate(store, bad, by="oncall", why="rollout", force="the device was at fault")
+    plain = registry.nominate(store, good, by="oncall", why="rollout", force="newer")
+
+    assert lifted is not None
+    assert plain is not None
+    assert lifted.body["override"] == "the device was at fault"
+    assert "override" not in plain.body
+    assert registry.set_aside(store, good.id) is None
+
+
+def test_an_event_of_a_later_version_is_told(store: Store, registered: Register) -> None:
+    """What it would mean for the champion cannot be known, so nothing is said at all."""
+    model = registered(1.0)
+    store.append("promotions", lambda _: {"event": "retired", "model": model.id, "version": 1, "from": "", "at": ""})
+    with pytest.raises(ConfigurationError, match=r"Entry 2 .*'retired'") as caught:
+        registry.champion(store)
+    assert "newer version" in caught.value.next
