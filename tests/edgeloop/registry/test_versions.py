@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from edgeloop import registry
 from edgeloop.errors import IntegrityError, TrainingFailedError
 from edgeloop.records import ModelVersion, sha256_hex
 from edgeloop.registry.decision import not_finite
@@ -108,6 +109,39 @@ def test_a_try_that_died_at_any_write_is_completed_by_the_next(
     assert [one.body["event"] for one in store.ledger("promotions")] == ["registered", "registered"]
     assert model in store.children(model.training_run, ModelVersion)
     assert container.digest(model.blob) == (model.size, model.sha256)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("rival", [1.0, 2.0], ids=["same bytes", "other bytes"])
+@pytest.mark.parametrize("step", range(1, 7), ids=["bytes", "entry", "head", "record", "edge", "link"])
+def test_a_registration_between_any_two_steps_of_another(
+    store: Store, registered: Register, monkeypatch: pytest.MonkeyPatch, step: int, rival: float
+) -> None:
+    """A second training registers as a whole just before one of the first's writes: no gap, no number twice."""
+    kind, writes, theirs = type(store.objects), 0, []
+    put_new = kind.put_new
+
+    def overtaken(self: BlobContainer, *args: Any, **kwargs: Any) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == step:
+            with monkeypatch.context() as patch:
+                patch.setattr(kind, "put_new", put_new)
+                theirs.append(registered(rival, run=2))
+        put_new(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "put_new", overtaken)
+        mine = registered(1.0)
+
+    (other,) = theirs
+    ours_first = step > 2
+    numbers = (1, 1) if rival == 1.0 else (1, 2) if ours_first else (2, 1)
+    assert (mine.version, other.version) == numbers
+    assert (mine == other) == (rival == 1.0)
+    assert sorted(one.body["version"] for one in store.ledger("promotions")) == sorted(set(numbers))
+    assert sorted(one.version for one in store.all(ModelVersion)) == sorted(set(numbers))
+    assert registry.current(store).versions == {mine.id: numbers[0], other.id: numbers[1]}
 
 
 def test_a_blob_with_other_bytes_under_the_models_name_is_refused(
