@@ -25,8 +25,8 @@ def split(argv: Sequence[str]) -> tuple[str, list[str]]:
     return "demo", list(argv)
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run `airflow` with the site's environment and return its exit status; 1 if the site is not up."""
+def main(argv: Sequence[str], command: str = "airflow") -> int:
+    """Run `airflow`, or another command beside it, in the site's environment; its exit status, 1 if no site is up."""
     name, words = split(argv)
     try:
         site = load(state_of(name))
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     airflow = AirflowSite(plan_for(site, connections=environment(site)))
-    program = str(airflow.plan.bin / "airflow")
+    program = str(airflow.plan.bin / command)
     return os.spawnve(os.P_WAIT, program, [program, *words], airflow.environment())
 
 

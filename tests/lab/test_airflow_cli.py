@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from lab.airflow_cli import main, split
@@ -23,3 +26,13 @@ def test_a_site_that_is_not_up_is_told(capsys: pytest.CaptureFixture[str]) -> No
     """No traceback: what is down, and what starts it."""
     assert main(["--site", "nowhere", "version"]) == 1
     assert "site nowhere is not up" in capsys.readouterr().err
+
+
+def test_edgeloop_is_typed_in_the_same_way() -> None:
+    """The words go to `edgeloop` in the site's environment; here to one that is not up."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lab.edgeloop_cli", "--site", "nowhere", "lineage", "v1"], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "site nowhere is not up" in done.stderr
