@@ -30,9 +30,7 @@ def test_a_site_that_is_not_up_is_told(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_edgeloop_is_typed_in_the_same_way() -> None:
     """The words go to `edgeloop` in the site's environment; here to one that is not up."""
-    done = subprocess.run(
-        [sys.executable, "-m", "lab.edgeloop_cli", "--site", "nowhere", "lineage", "v1"], capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+    words = [sys.executable, "-m", "lab.edgeloop_cli", "--site", "nowhere", "lineage", "v1"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "site nowhere is not up" in done.stderr
