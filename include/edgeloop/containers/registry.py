@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from edgeloop.containers import referrers, registry_manifests, registry_referrers
 from edgeloop.containers import registry_problems as problems
 from edgeloop.containers.auth import scope_of
+from edgeloop.containers.content import Content
 from edgeloop.containers.endpoint import PullLogin
 from edgeloop.containers.registry_upload import Upload
 from edgeloop.containers.registry_wire import WHOLE_SECONDS, Call, CutError, Deadline, Wire
 from edgeloop.errors import IntegrityError, NotFoundError
 
 if TYPE_CHECKING:
-    from edgeloop.containers.content import Content, ImageContent
+    from edgeloop.containers.content import ImageContent
     from edgeloop.containers.endpoint import RegistryEndpoint
     from edgeloop.containers.referrers import Attached
     from edgeloop.containers.registry_manifests import Stored
@@ -149,6 +150,14 @@ class Registry:
         if found.digest != image.digest:
             raise problems.other_bytes(self.endpoint, image.digest, found.digest, f"{repository}:{tag}")
         return found
+
+    def tag(self, repository: str, digest: str, tag: str) -> None:
+        """Give the image ``digest`` another tag; raises ``NotFoundError`` if it is not there."""
+        stored = registry_manifests.read(self.wire, repository, digest)
+        if stored is None:
+            raise self._missing(repository, digest)
+        whole = Content.of(stored.data, stored.media_type)
+        registry_manifests.write(self.wire, repository, tag, whole, Deadline.after(WHOLE_SECONDS))
 
     def attach(self, repository: str, subject_digest: str, artifact: ImageContent) -> Attached:
         """Bring ``artifact`` into ``repository`` as something that belongs to ``subject_digest``; again is no harm.

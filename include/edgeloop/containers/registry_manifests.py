@@ -32,6 +32,8 @@ class Stored:
     media_type: str
     size: int
     body: dict[str, Any]
+    data: bytes = b""
+    """Its bytes."""
 
 
 def digest_of(data: bytes) -> str:
@@ -63,7 +65,7 @@ def read(wire: Wire, repository: str, reference: str, deadline: Deadline | None 
         media_type = str(body.get("mediaType") or answer.headers.get("Content-Type", "")).partition(";")[0]
     except (ValueError, AttributeError) as error:
         raise problems.silent(wire.endpoint, doing, "it is no JSON object") from error
-    return Stored(digest=digest, media_type=media_type, size=len(answer.body), body=body)
+    return Stored(digest=digest, media_type=media_type, size=len(answer.body), body=body, data=answer.body)
 
 
 def write(wire: Wire, repository: str, reference: str, content: Content, deadline: Deadline) -> Mapping[str, str]:

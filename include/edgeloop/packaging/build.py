@@ -142,6 +142,17 @@ def prepare(engine: Engine, model: ModelVersion, content: bytes, recipe: Recipe)
     Raises ``IntegrityError`` if ``content`` is not what the registry says and ``NotFoundError`` if the engine has no
     base image.
     """
+    require_same(model, content)
+    return plan(engine.get(recipe.base), model, layer_of(model, content, recipe), recipe)
+
+
+def layer_of(model: ModelVersion, content: bytes, recipe: Recipe) -> bytes:
+    """The model's layer, unpacked."""
+    return model_layer(content, card(model, recipe.features))
+
+
+def require_same(model: ModelVersion, content: bytes) -> None:
+    """Raise ``IntegrityError`` if ``content`` is not what the registry says of ``model``."""
     if sha256_hex(content) != model.sha256:
         raise IntegrityError(
             f"The blob {model.blob} hashes to {sha256_hex(content)[:16]}, version {model.version} is "
@@ -149,7 +160,6 @@ def prepare(engine: Engine, model: ModelVersion, content: bytes, recipe: Recipe)
             left="nothing was built",
             next="Restore the blob from a backup; the registered digest is the truth.",
         )
-    return plan(engine.get(recipe.base), model, model_layer(content, card(model, recipe.features)), recipe)
 
 
 def ensure(engine: Engine, model: ModelVersion, content: bytes, recipe: Recipe, *, force: bool = False) -> Built:
