@@ -117,7 +117,9 @@ def test_the_sites_images_are_found_and_run(site: Site) -> None:
     assert (made.trainer, made.scorer_base) == (site.images.trainer, site.images.scorer_base)
     assert {line.split(":")[0] for line in said} == {"found"}
     programs = {
-        (site.vm.docker, made.trainer): "import os, sklearn, skl2onnx, pyarrow.parquet, pandas; print(os.getuid())",
+        (site.vm.docker, made.trainer): "import os, sklearn, skl2onnx, pyarrow.parquet, pandas; "
+        "import lightgbm, xgboost, onnxmltools.convert, edgeloop_trainer.export, edgeloop_trainer.parity; "
+        "print(os.getuid())",
         (
             site.builder.docker,
             made.scorer_base,
