@@ -46,7 +46,7 @@ def refusal(store: Store, verdict: DriftVerdict) -> str:
         return f"the model that fell in {verdict.interval}, version {version}, is champion no more"
     if dataset := store.fixed("datasets", request_key(verdict)):
         return f"the retraining {request_key(verdict)} was asked for already; its dataset is {dataset[:16]}"
-    if now.candidate:
-        version = now.versions.get(now.candidate, 0)
+    if now.on_its_way:
+        version = now.versions.get(now.on_its_way, 0)
         return f"version {version} is on its way to the devices; the sweep asks again if it is not promoted"
     return ""

@@ -61,6 +61,11 @@ class Standing:
         """The model that should serve, or the empty string: the last promoted one that is not quarantined."""
         return self.champions[-1] if self.champions else ""
 
+    @property
+    def on_its_way(self) -> str:
+        """The candidate, or the empty string where it was compared with a champion of the past and goes no further."""
+        return self.candidate if self.basis(self.candidate) == self.champion else ""
+
     def basis(self, model: str) -> str:
         """The champion that a promotion of ``model`` expects: the one its nomination was decided against."""
         return self.bases.get(model, self.champion)

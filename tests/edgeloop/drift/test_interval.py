@@ -200,6 +200,18 @@ def test_no_retraining_while_a_candidate_is_on_its_way(plant: Plant) -> None:
     assert unjudged(plant.bench) == ["2014-11"]
 
 
+def test_a_candidate_that_goes_no_further_holds_up_no_retraining(plant: Plant) -> None:
+    """It was compared with a champion of the past, and no rollout will take it."""
+    plant.promote(plant.model(1))
+    late, champion = plant.model(2), plant.model(3)
+    registry.nominate(plant.bench.store, late, by="train", why="better")
+    plant.promote(champion)
+    plant.certify("2014-11")
+    _predict_everywhere(plant, champion, 300.0)
+
+    assert refusal(plant.bench.store, _judge(plant, champion)) == ""
+
+
 def test_a_certified_file_that_is_gone_is_an_error(plant: Plant) -> None:
     """Labels that vanished are not passed over in silence."""
     champion = plant.promote(plant.model(1))
