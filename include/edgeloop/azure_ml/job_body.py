@@ -17,7 +17,7 @@ FILES, CHAMPION, OUTPUTS, CHECKPOINT = "files", "champion", "outputs", "checkpoi
 ENVIRONMENT = "edgeloop-trainer"
 CODE = "edgeloop-code"
 VERSION_DIGITS = 32
-VARIABLES = {"PYTHONUNBUFFERED": "1"}
+VARIABLES = {"PYTHONUNBUFFERED": "1", "ORT_DISABLE_TELEMETRY": "1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,255}")
 DIGEST = re.compile(r"(?:sha256:)?[0-9a-f]{12,64}")
 ADDRESSES, ADDRESS = (
-    frozenset({"image", "reference", "registry", "repository"}),
+    frozenset({"image", "image_reference", "image_registry", "reference", "registry", "repository"}),
     re.compile(r"[\w.:/@-]{1,255}", re.ASCII),
 )
 DAYS, DAY = frozenset({"window_end"}), 10

@@ -10,12 +10,14 @@ whether it is any good is found out by the golden rows, on its digest, and it is
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.azure_ml import job_body, model_version
 from edgeloop.azure_ml.arm import POLL_SECONDS
 from edgeloop.azure_ml.jobs import API_VERSION
+from edgeloop.azure_ml.model_bytes import ModelBytes, place_of
 from edgeloop.azure_ml.workspace import MODEL_VERSION
 from edgeloop.errors import CloudError, ConfigurationError, ConflictError, NotFoundError, ResidencyError
 from edgeloop.pipeline_image import in_registry
@@ -23,10 +25,9 @@ from edgeloop.records import canonical_json, sha256_hex
 from edgeloop.residency import permits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from edgeloop.azure_ml.arm import ArmClient
-    from edgeloop.azure_ml.model_bytes import ModelBytes
     from edgeloop.azure_ml.workspace import WorkspaceEndpoint
     from edgeloop.containers.registry import Manifest
     from edgeloop.pipeline import Pipeline
@@ -139,6 +140,16 @@ def body(order: Order, workspace: WorkspaceEndpoint, datastore: str) -> dict[str
 def environment_path(order: Order, workspace: WorkspaceEndpoint) -> str:
     """The ARM id of the environment version that comes out."""
     return f"{workspace.id}/environments/{order.environment}/versions/{order.number}"
+
+
+@contextmanager
+def opened(workspace: WorkspaceEndpoint, datastore: str, say: Callable[..., None]) -> Iterator[Packager]:
+    """A packager that waits as long as a build takes."""
+    with (
+        workspace.connect(operation_seconds=BUILD_SECONDS) as arm,
+        ModelBytes(place_of(arm, workspace, datastore), workspace) as bytes_,
+    ):
+        yield Packager(arm, workspace, bytes_, say)
 
 
 class Packager:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
-    from edgeloop.containers.endpoint import EngineEndpoint, RegistryEndpoint
+    from edgeloop.containers.endpoint import EngineEndpoint, PullLogin, RegistryEndpoint
 
 CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 60.0
@@ -148,6 +148,17 @@ class Engine:
         """Give an image another name."""
         with self._errors(f"tag {image}"):
             self.client.api.tag(image, repository, tag, force=True)
+
+    def pull(self, repository: str, digest: str, login: PullLogin | None) -> None:
+        """Bring ``repository@digest`` onto the engine; ``repository`` begins with the registry's host."""
+        auth = None
+        if login is not None:
+            auth = (
+                {"registrytoken": login.token} if login.token else {"username": login.user, "password": login.password}
+            )
+        with self._errors(f"pull {repository}@{digest}"):
+            lines = self.client.api.pull(repository, tag=digest, stream=True, decode=True, auth_config=auth)
+            scan(lines, self.endpoint.connection)
 
     def push(self, repository: str, tag: str, registry: RegistryEndpoint) -> str:
         """Push ``repository:tag`` and return the manifest digest that the engine names.

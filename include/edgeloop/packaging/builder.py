@@ -14,6 +14,8 @@ from edgeloop.packaging.packing import Packing
 from edgeloop.records import ModelImage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgeloop.containers.content import ImageContent
     from edgeloop.containers.engine import Engine
     from edgeloop.containers.registry import Registry
@@ -77,21 +79,8 @@ class EngineBuilder:
         self._packing.settle(content)
         for tag in build.more_tags(self.plan.model):
             self.registry.push(self._repository, tag, content)
-        self.registry.attach(self._repository, pushed.digest, self._bill())
+        self.registry.attach(self._repository, pushed.digest, bill(self.store, self.plan, self.inventory))
         return pushed
-
-    def _bill(self) -> ImageContent:
-        """The bill of materials beside the records, made once; as an artifact."""
-        blob = bill_of(self.plan.image)
-        try:
-            text = self.store.objects.get(blob)
-        except NotFoundError:
-            text = sbom.make(self.plan, self.inventory())
-            try:
-                self.store.objects.put_new(blob, text)
-            except ConflictError:
-                text = self.store.objects.get(blob)
-        return oci.artifact(text, sbom.MEDIA_TYPE, {f"{oci.ANNOTATION}created": oci.created(self.plan.model)})
 
     def _recorded(self, digest: str) -> Pushed | None:
         """What was pushed for this image before, by a version that made it otherwise, if the registry has it."""
@@ -108,6 +97,20 @@ class EngineBuilder:
     @property
     def _repository(self) -> str:
         return self.plan.name.repository.removeprefix(f"{self.registry.endpoint.host}/")
+
+
+def bill(store: Store, plan: Plan, inventory: Callable[[], Inventory]) -> ImageContent:
+    """The bill of materials beside the records, made once; as an artifact."""
+    blob = bill_of(plan.image)
+    try:
+        text = store.objects.get(blob)
+    except NotFoundError:
+        text = sbom.make(plan, inventory())
+        try:
+            store.objects.put_new(blob, text)
+        except ConflictError:
+            text = store.objects.get(blob)
+    return oci.artifact(text, sbom.MEDIA_TYPE, {f"{oci.ANNOTATION}created": oci.created(plan.model)})
 
 
 def bill_of(image: ModelImage) -> str:
