@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.azure_contract import task_spec
 from tests.azure_contract.mlflow import Mlflow
 from tests.edgeloop_airflow.conftest import floor  # noqa: F401 - a fixture of the operators' tests here too
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from edgeloop.azure_ml.workspace import WorkspaceEndpoint
     from edgeloop_airflow.hooks import Desk
+    from lab.site import Site
 
 SUBSCRIPTION = "11111111-1111-1111-1111-111111111111"
 TENANT = "22222222-2222-2222-2222-222222222222"
@@ -144,6 +146,7 @@ def contract_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azure]
         # The folder may be read-only, and Python would otherwise try to write bytecode beside the server.
         server = subprocess.Popen(
             [sys.executable, "-B", str(script), "--port", "0", "--dir", str(run)],
+            env={**os.environ, "AZ_SPEC_ROOT": str(task_spec.overlay(folder / "specs", run / "specs"))},
             stdout=subprocess.PIPE,
             stderr=(run / "stderr").open("w"),
             text=True,
@@ -232,4 +235,21 @@ def bench(floor: Floor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk
     monkeypatch.setenv("AIRFLOW_CONN_EDGELOOP_VM", json.dumps(vm))
     path = floor.home / "pipeline.yaml"
     path.write_text(path.read_text() + SECTION)
+    return floor.desk()
+
+
+@pytest.fixture
+def mirrored(
+    azure: Azure,
+    floor: Floor,  # noqa: F811 - it is that fixture
+    site: Site,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Desk:
+    """The tiny pipeline, which is on_premises, with a workspace that mirrors its models and a container registry."""
+    from tests.azure_contract.bench import REGISTRY_SECTION, SECTION
+
+    path = floor.home / "pipeline.yaml"
+    path.write_text(path.read_text() + SECTION + REGISTRY_SECTION)
+    told = {"conn_type": "edgeloop_registry", "host": site.registry.host, "extra": {"insecure": True}}
+    monkeypatch.setenv("AIRFLOW_CONN_EDGELOOP_REGISTRY", json.dumps(told))
     return floor.desk()

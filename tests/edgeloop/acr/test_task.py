@@ -1,0 +1,147 @@
+"""The task of a registry: its text, its source, and a real run of it on a Docker engine."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import tarfile
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from tests.shipyard import FEATURES, ROWS, Shipyard, builder, linear, registry, version_of
+from tests.tasks import TaskRunner
+
+from edgeloop.acr import builder as acr
+from edgeloop.acr import task
+from edgeloop.containers.engine import Engine, EngineImage
+from edgeloop.containers.registry import Registry
+from edgeloop.errors import ConfigurationError
+from edgeloop.packaging import build, golden, proof
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgeloop.packaging.build import Plan
+
+GOOD, OTHER = linear(1.0, 2.0), linear(9.0, 9.0)
+NAME = "acr.example/wind:v1-abc"
+
+
+def plan_of(**labels: str) -> Plan:
+    """An image of GOOD on a base of nothing."""
+    base = EngineImage(
+        id="sha256:b", layers=("sha256:1",), config={"Labels": {"base": "x", **labels}}, architecture="amd64",
+        os="linux", size=1,
+    )  # fmt: skip
+    recipe = build.Recipe(base="b", features=FEATURES, host="acr.example", repository="wind")
+    model = version_of("wind", GOOD, 1)
+    return build.plan(base, model, build.layer_of(model, GOOD, recipe), recipe)
+
+
+def rows_of(content: bytes) -> golden.Golden:
+    """The golden rows of a model."""
+    return golden.make(content, "5" * 64, FEATURES, ROWS)
+
+
+def test_the_task_pushes_only_what_was_proven() -> None:
+    """Each step waits for the one before; the served container is locked down as on a device."""
+    steps = {one["id"]: one for one in task.steps(NAME)["steps"]}
+    assert {name: one["when"] for name, one in steps.items()} == {
+        "build": ["-"], "serve": ["build"], "prove": ["serve"], "push": ["prove"],
+    }  # fmt: skip
+    assert steps["push"]["push"] == [NAME]
+    assert steps["serve"]["cmd"] == (
+        "--read-only --init --cap-drop=ALL --security-opt=no-new-privileges --memory=1g "
+        f"--tmpfs=/share:mode=1777,size=64m {NAME}"
+    )
+    assert (steps["serve"]["network"], steps["serve"]["user"], steps["serve"]["detach"]) == ("none", proof.USER, True)
+    assert steps["prove"]["network"] == "container:serve"
+    assert "ignoreErrors" not in json.dumps(steps)
+
+
+def test_the_same_image_is_the_same_source_and_run() -> None:
+    """Byte for byte, so that a second try is the same request; a run that failed is begun again by its name."""
+    whole = task.context(plan_of(), "acr.example/base@sha256:1", rows_of(GOOD))
+    assert whole == task.context(plan_of(), "acr.example/base@sha256:1", rows_of(GOOD))
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(whole))) as tar:
+        assert tar.getnames() == ["Dockerfile", "model.tar", "proof", "proof/ask.json", "proof/check.py"]
+    body = task.body(NAME, "source/1")
+    assert body == task.body(NAME, "source/1")
+    assert "forceUpdateTag" not in body["properties"]
+    assert task.body(NAME, "source/1", again="yd5")["properties"]["forceUpdateTag"] == "yd5"
+    text = base64.b64decode(body["properties"]["runRequest"]["encodedTaskContent"]).decode()
+    assert yaml.safe_load(text) == task.steps(NAME)
+    assert "{{" not in text
+
+
+def test_labels_survive_a_dockerfile() -> None:
+    """Quotes, dollars and backslashes of a metric or a tag stay what they are."""
+    text = task.dockerfile(plan_of(odd='a "b" $c \\d'), "acr.example/base@sha256:1")
+    assert text.startswith("FROM acr.example/base@sha256:1\nADD model.tar /\nLABEL ")
+    assert '"odd"="a \\"b\\" \\$c \\\\d"' in text
+    assert '"edgeloop.metrics"="{\\"accuracy\\":0.9}"' in text
+
+
+@pytest.mark.parametrize("log", ["", "nothing", f"{task.MARK}no json", f"{task.MARK}{{}}"])
+def test_a_log_without_a_proof_proves_nothing(log: str) -> None:
+    """Whatever stands there instead."""
+    assert task.said(log) is None
+
+
+def base_in(shipyard: Shipyard, engine: Engine) -> str:
+    """The lab's scorer base in the lab's registry."""
+    repository = f"{shipyard.site.registry.host}/edgeloop/scorer-base"
+    engine.tag(shipyard.site.images.scorer_base, repository, "1")
+    assert '"error"' not in str(engine.client.api.push(repository, tag="1"))
+    return f"{repository}:1"
+
+
+@pytest.mark.parametrize(
+    ("served", "ended", "steps"),
+    [(GOOD, "Succeeded", ["build", "serve", "prove", "push"]), (OTHER, "Failed", ["build", "serve"])],
+    ids=["good", "tampered"],
+)
+def test_a_real_engine_runs_the_task(
+    shipyard: Shipyard, tmp_path: Path, served: bytes, ended: str, steps: list[str]
+) -> None:
+    """What answers as the model does is pushed with the labels of an engine's image; what does not never is."""
+    client = Registry(registry(shipyard.site))
+    with Engine(builder(shipyard.site)) as engine:
+        base = acr.base_of(client, base_in(shipyard, engine))
+    model = version_of(shipyard.pipeline, GOOD, 1)
+    recipe = shipyard.recipe()
+    plan = acr.plan_of(base, model, GOOD, recipe)
+    if served != GOOD:
+        plan = replace(plan, layer=build.layer_of(model, served, recipe))
+    rows = golden.make(GOOD, model.sha256, FEATURES, ROWS)
+    runner = TaskRunner(docker=shipyard.site.builder.docker, folder=tmp_path)
+    source = task.context(plan, base.reference, rows)
+    assert runner.run(task.body(str(plan.name), "source"), source) == ended, runner.log
+    assert runner.done == steps
+    said = task.said("\n".join(runner.log))
+    assert said is not None
+    assert (rows.differing(said.answer) == "") == (served == GOOD)
+    found = client.find(f"tests/{shipyard.pipeline}", plan.name.tag)
+    assert (found is not None) == (served == GOOD)
+    if found is not None:
+        stored = client.config(f"tests/{shipyard.pipeline}", found)
+        wanted: dict[str, Any] = json.loads(plan.configuration)
+        assert stored["config"]["Labels"] == wanted["config"]["Labels"]
+        assert {key: stored["config"].get(key) for key in ("User", "Entrypoint", "Env")} == {
+            key: wanted["config"].get(key) for key in ("User", "Entrypoint", "Env")
+        }
+        assert stored["rootfs"]["diff_ids"][:-1] == list(base.image.layers)
+        assert said.memory_bytes > 10_000_000
+        assert 0 < said.cpu_seconds < 60
+        assert said.start_seconds > 0
+
+
+def test_a_base_of_another_registry_is_refused(shipyard: Shipyard) -> None:
+    """A task takes its base from the registry that runs it, and the error says where to put it."""
+    with pytest.raises(ConfigurationError, match="takes its base from there") as caught:
+        acr.base_of(Registry(registry(shipyard.site)), "other.example/base:1")
+    assert f"image.base: {shipyard.site.registry.host}/edgeloop/scorer-base:<tag>" in caught.value.next
