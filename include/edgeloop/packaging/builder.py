@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from edgeloop.errors import ConflictError, NotFoundError
-from edgeloop.packaging import build, oci, proof, push, sbom
+from edgeloop.packaging import bom_link, build, oci, proof, push, sbom
 from edgeloop.packaging.packing import Packing
 from edgeloop.records import ModelImage
 
@@ -100,7 +100,7 @@ class EngineBuilder:
 
 
 def bill(store: Store, plan: Plan, inventory: Callable[[], Inventory]) -> ImageContent:
-    """The bill of materials beside the records, made once; as an artifact."""
+    """The bill of materials, made once and kept whole beside the records; as an artifact, in two blobs."""
     blob = bill_of(plan.image)
     try:
         text = store.objects.get(blob)
@@ -110,7 +110,8 @@ def bill(store: Store, plan: Plan, inventory: Callable[[], Inventory]) -> ImageC
             store.objects.put_new(blob, text)
         except ConflictError:
             text = store.objects.get(blob)
-    return oci.artifact(text, sbom.MEDIA_TYPE, {f"{oci.ANNOTATION}created": oci.created(plan.model)})
+    own, base = bom_link.split(text)
+    return oci.artifact(own, sbom.MEDIA_TYPE, {f"{oci.ANNOTATION}created": oci.created(plan.model)}, base)
 
 
 def bill_of(image: ModelImage) -> str:

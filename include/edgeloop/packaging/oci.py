@@ -77,18 +77,18 @@ def image(configuration: bytes, layers: Sequence[Content], said: dict[str, str])
     return ImageContent(manifest=Content.of(canonical_json(body), OCI_MANIFEST), blobs=(about, *layers))
 
 
-def artifact(content: bytes, media_type: str, said: dict[str, str]) -> ImageContent:
-    """Something that belongs to an image: one blob of ``media_type``, which is also the artifact's type."""
-    empty, blob = Content.of(b"{}", OCI_EMPTY), Content.of(content, media_type)
+def artifact(content: bytes, media_type: str, said: dict[str, str], *more: bytes) -> ImageContent:
+    """Something that belongs to an image: blobs of ``media_type``, which is also the artifact's type."""
+    empty, blobs = Content.of(b"{}", OCI_EMPTY), [Content.of(one, media_type) for one in (content, *more)]
     body = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
         "artifactType": media_type,
         "config": _named(empty.descriptor),
-        "layers": [_named(blob.descriptor)],
+        "layers": [_named(one.descriptor) for one in blobs],
         "annotations": said,
     }
-    return ImageContent(manifest=Content.of(canonical_json(body), OCI_MANIFEST), blobs=(empty, blob))
+    return ImageContent(manifest=Content.of(canonical_json(body), OCI_MANIFEST), blobs=(empty, *blobs))
 
 
 def _named(one: Descriptor) -> dict[str, str | int]:
