@@ -20,6 +20,7 @@ from benchmarks import (
     ssh_staging,
     upload,
     validation,
+    wire_bytes,
 )
 
 BENCHES = {
@@ -33,6 +34,7 @@ BENCHES = {
     "parquet": parquet.measure,
     "ssh_staging": ssh_staging.measure,
     "lineage": lineage.measure,
+    "wire_bytes": wire_bytes.measure,
 }
 KEPT = Path("build") / "bench.json"
 

@@ -1,0 +1,212 @@
+"""What a retrain costs on the wire: one more model of a pipeline, pushed to the registry and pulled by a device.
+
+A relay counts every byte between worker and registry, and another between the device's engine and the registry, both
+directions, HTTP's own words included. The limit is the compressed model itself, times 1.1, plus 8 KiB.
+"""
+
+from __future__ import annotations
+
+import gzip
+import statistics
+import sys
+import tempfile
+import uuid
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.grounds import SITE
+from benchmarks.harness import Figure
+from benchmarks.relay import Relay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from edgeloop.packaging.push import Pushed
+    from edgeloop.records import ModelVersion
+    from edgeloop.rollout.fleet import SshDockerFleet
+    from edgeloop.store import Store
+    from lab.site import Site
+
+PIPELINE, DEVICE, REPOSITORY = "wind_power", "R80711", "bench/scorer"
+RETRAINS = 3
+ROWS, ITERATIONS = 20_000, 200
+TIMES, SLACK = 1.1, 8 * 1024
+LEVEL = 6
+TRAINER = Path("include") / "images" / "trainer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trip:
+    """One model on its way: bytes counted for push and pull, predicted for the pull, and of the model compressed."""
+
+    push: int
+    pull: int
+    predicted: int
+    told: int
+    model: int
+
+    def beyond(self, count: int) -> float:
+        """What came on top of 1.1 times the compressed model."""
+        return count - TIMES * self.model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """The worker's way to the registry and the device's."""
+
+    site: Site
+    store: Store
+    near: Relay
+    far: Relay
+    fleet: SshDockerFleet
+    cache: Path
+
+    def ship(self, number: int) -> Trip:
+        """Push a new model's image and let the device pull it."""
+        content = model(number)
+        self.near.taken()
+        pushed = self._push(content, number)
+        push = self.near.taken()
+        predicted, told = self._pull(pushed)
+        return Trip(
+            push=push, pull=self.far.taken(), predicted=predicted, told=told, model=len(gzip.compress(content, LEVEL))
+        )
+
+    def _push(self, content: bytes, number: int) -> Pushed:
+        from edgeloop import catalog
+        from edgeloop.containers.endpoint import EngineEndpoint, RegistryEndpoint
+        from edgeloop.containers.engine import Engine
+        from edgeloop.containers.registry import Registry
+        from edgeloop.packaging import base_layers, build
+        from edgeloop.packaging.builder import EngineBuilder
+
+        features = catalog.load(Path("include") / "pipelines").find(PIPELINE).spec.model.features
+        recipe = build.Recipe(
+            base=self.site.images.scorer_base, features=features, host=self.near.address, repository=REPOSITORY,
+            dataset="d" * 64, config="c" * 64,
+        )  # fmt: skip
+        with Engine(EngineEndpoint(connection="bench_builder", url=self.site.builder.docker)) as engine:
+            plan = build.prepare(engine, _version(content, number), content, recipe)
+            builder = EngineBuilder(
+                engine=engine,
+                registry=Registry(RegistryEndpoint(connection="bench", host=self.near.address, insecure=True)),
+                cache=base_layers.Layers(self.cache),
+                store=self.store,
+                plan=plan,
+            )
+            builder.build(force=False)
+            return builder.push(proven=plan.engine_id)
+
+    def _pull(self, pushed: Pushed) -> tuple[int, int]:
+        """Bytes predicted, and bytes that came by the engine's own words."""
+        from edgeloop.containers.endpoint import RegistryEndpoint
+        from edgeloop.containers.registry import Registry
+        from edgeloop.rollout.bytes_ahead import predicted, pulled
+        from edgeloop.rollout.bytes_source import Source
+
+        endpoint = RegistryEndpoint(connection="bench", host=self.site.registry.host, insecure=True)
+        reference = f"{self.far.address}/{REPOSITORY}@{pushed.digest}"
+        # The engine knows the registry by the relay's name, so that is how its images are looked up.
+        registry = Registry(endpoint)
+        registry.endpoint = replace(endpoint, host=self.far.address)
+        source = Source(registry)
+        wanted, held = source.contents(reference), self.fleet.held(DEVICE)
+        ahead = predicted(wanted, held, source.known(wanted, held))
+        self.far.taken()
+        return ahead, pulled(wanted, self.fleet.prefetch(DEVICE, reference)) or 0
+
+
+def measure(say: Callable[[str], None]) -> list[Figure]:
+    """Two figures: push and pull of a retrain, by what they take beyond 1.1 times the compressed model."""
+    import lab
+    from edgeloop.azure.blob import BlobAccount
+    from edgeloop.store import Store
+
+    lab.clean(SITE)
+    say(f"starting site {SITE}")
+    site = lab.up(SITE)
+    try:
+        with ExitStack() as stack:
+            near = stack.enter_context(Relay(to=site.registry.host))
+            far = stack.enter_context(Relay(to=site.registry.host, inside=_first_pid(site)))
+            account = BlobAccount(connection="bench", connection_string=site.blob.private.connection_string)
+            course = Course(
+                site=site, store=Store(account.container(f"c{uuid.uuid4().hex[:16]}")), near=near, far=far,
+                fleet=_fleet(site), cache=Path(stack.enter_context(tempfile.TemporaryDirectory())),
+            )  # fmt: skip
+            trips = []
+            for number in range(1, RETRAINS + 2):
+                trips.append(course.ship(number))
+                say(_said(number, trips[-1]))
+    finally:
+        lab.clean(SITE)
+    first, *retrains = trips
+    return [_figure(what, first, retrains) for what in ("push", "pull")]
+
+
+def _figure(what: str, first: Trip, retrains: Sequence[Trip]) -> Figure:
+    whole: int = getattr(first, what)
+    counted: list[int] = [getattr(one, what) for one in retrains]
+    beyond = tuple(one.beyond(count) for one, count in zip(retrains, counted, strict=True))
+    return Figure(
+        name=f"wire_bytes: {what} beyond 1.1x the model", value=statistics.median(beyond), unit="B", bar=SLACK,
+        peer=f"the first {what}, {whole / 1e6:.1f} MB", ratio=statistics.median(counted) / whole, runs=beyond,
+    )  # fmt: skip
+
+
+def _said(number: int, trip: Trip) -> str:
+    return (
+        f"model {number}, {trip.model} bytes compressed: push {trip.push}, pull {trip.pull} "
+        f"(predicted {trip.predicted}, by the engine's words {trip.told})"
+    )
+
+
+def model(number: int) -> bytes:
+    """A model as the sample pipeline trains it, on synthetic wind."""
+    import numpy as np
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    sys.path.insert(0, str(TRAINER))
+    from edgeloop_trainer import export
+
+    noise = np.random.default_rng(number)
+    rows = noise.uniform(0, 20, (ROWS, 8)).astype(np.float32)
+    power = np.clip(rows[:, 0] ** 3 + 40 * noise.standard_normal(ROWS), 0, 2050)
+    trained = HistGradientBoostingRegressor(max_iter=ITERATIONS, random_state=number).fit(rows, power)
+    return bytes(export.to_onnx(trained, features=rows.shape[1]))
+
+
+def _version(content: bytes, number: int) -> ModelVersion:
+    from edgeloop.record_base import canonical_json, sha256_hex
+    from edgeloop.records import ModelVersion
+
+    metrics = dict.fromkeys(("accuracy", "mae", "rmse", "bias", "p95", "coverage"), 0.123456789 * number)
+    return ModelVersion(
+        pipeline=PIPELINE, sha256=sha256_hex(content), size=len(content), blob=f"models/{sha256_hex(content)}.onnx",
+        version=number, training_run=f"{number:064x}", metrics=canonical_json(metrics).decode(),
+        tags=(f"dataset={'d' * 64}", "reason=accuracy fell below that of the champion's hold-out in 2014-02"),
+        window_end="2014-03-01T00:00:00Z", config="c" * 64,
+    )  # fmt: skip
+
+
+def _first_pid(site: Site) -> int:
+    from lab import describe
+    from lab.hosts import Machine
+
+    found = Machine(describe.layout_of(site), DEVICE).first_pid()
+    assert found is not None
+    return found
+
+
+def _fleet(site: Site) -> SshDockerFleet:
+    from edgeloop.rollout.fleet import Device, SshDockerFleet
+    from edgeloop.ssh.endpoint import Endpoint
+
+    device = site.device(DEVICE)
+    login = Endpoint(
+        connection="bench_device", host=device.host, port=device.port, user=device.user, key_file=str(device.key_file),
+        host_key=device.host_key,
+    )  # fmt: skip
+    return SshDockerFleet(PIPELINE, {DEVICE: Device(endpoint=login, share=str(device.share))}, 8080)
