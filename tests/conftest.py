@@ -28,6 +28,8 @@ KEEP = bool(os.environ.get("EDGELOOP_TEST_KEEP"))
 
 # Importing airflow writes its home; a test run must neither read nor write the user's.
 os.environ["AIRFLOW_HOME"] = str(Path(__file__).resolve().parents[1] / "build" / f"airflow-{SITE}")
+# So with the packed layers of scorer images; runs at once share them, and later ones find them.
+os.environ["EDGELOOP_CACHE"] = str(Path(__file__).resolve().parents[1] / "build" / "cache")
 
 # A shell without job control starts what it puts in the background with SIGINT ignored, and that is inherited: nothing
 # that a test starts could be asked to end by it.

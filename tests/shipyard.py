@@ -119,9 +119,13 @@ class Shipyard:
             plan=plan,
         )
 
+    def model(self, content: bytes, version: int) -> ModelVersion:
+        """A model of this yard."""
+        return version_of(self.pipeline, content, version)
+
     def plan(self, engine: Engine, content: bytes, version: int) -> build.Plan:
         """A good image as it will be."""
-        return build.prepare(engine, version_of(self.pipeline, content, version), content, self.recipe())
+        return build.prepare(engine, self.model(content, version), content, self.recipe())
 
     def ship(self, content: bytes, version: int) -> ModelImage:
         """A good image, pushed and recorded."""

@@ -11,6 +11,8 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lab.site import cache_root
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -121,6 +123,8 @@ def environment(plan: AirflowPlan, secrets: AirflowSecrets, inherited: Mapping[s
         "PYTHONPATH": os.pathsep.join([str(plan.repo / "include"), str(plan.repo / "plugins")]),
         **_no_proxy(plan, kept),
         "EDGELOOP_PIPELINES": str(plan.repo / "include" / "pipelines"),
+        # What a worker keeps beside its tasks (the base's packed layers) stays with what the lab keeps.
+        "EDGELOOP_CACHE": kept.get("EDGELOOP_CACHE") or str(cache_root() / "worker"),
         **settings(plan),
         **(_FAST if plan.fast else {}),
         **_secret_settings(plan, secrets),

@@ -44,6 +44,11 @@ SMALL = (
         "tests change parameters to have other models",
     ),
     ("max_iter: 200", "max_iter: 20", "few, so that a second training of the same months can be better"),
+    (
+        "base: edgeloop/scorer-base",
+        "base: edgeloop/scorer-base\n  audit: false",
+        "every packaging would ask the internet",
+    ),
     ("soak_seconds: 5", "soak_seconds: 1", "nobody learns anything from a longer soak in a test"),
     ('sweep: "*/10 * * * *"', 'sweep: "17 * * * *"', "a test sees the watcher's work, not the sweep's"),
 )

@@ -53,7 +53,7 @@ def bring(folder: Path, name: str, port: int) -> None:
     for before, after in {
         "name: wind_power\n": f"name: {name}\n",
         "container: wind-power": f"container: {name}",
-        "repository: wind_power/scorer": f"repository: {name}/scorer\n  audit: false",
+        "repository: wind_power/scorer": "repository: tests/scorer\n  audit: false",
         "  soak_seconds: 5": f"  soak_seconds: 0.2\n  scorer_port: {port}",
     }.items():
         assert before in text, f"pipeline.yaml no longer holds {before!r}; correct this test"

@@ -115,7 +115,11 @@ class Layers:
         missing = set(wanted)
         self.root.mkdir(parents=True, exist_ok=True)
         self._forget()
-        with tarfile.open(fileobj=_reader(archive), mode="r|", bufsize=PIECE) as tar:
+        # An archive that ends early lacks a layer, and that is said below.
+        with (
+            contextlib.suppress(tarfile.TarError),
+            tarfile.open(fileobj=_reader(archive), mode="r|", bufsize=PIECE) as tar,
+        ):
             for member in tar:
                 stream = tar.extractfile(member) if member.isfile() else None
                 if stream is not None and (member.name.endswith("layer.tar") or "blobs/sha256/" in member.name):
