@@ -19,6 +19,7 @@ from edgeloop.packaging import audit, golden, golden_rows
 from edgeloop.packaging.audit import Audit
 from edgeloop.packaging.builder import bill_of
 from edgeloop.records import ModelImage, ModelVersion
+from edgeloop.registry.versions import require_loadable
 from edgeloop.residency_outputs import require_figures, require_synthetic
 from edgeloop_airflow import builders, hooks
 from edgeloop_airflow.origin import origin, send
@@ -82,6 +83,7 @@ class _PackagingOperator(BaseOperator):
         model = desk.store.starting(ModelVersion, model_id)
         desk = desk.at(model.config)
         require_figures(desk.snapshot.spec, json.loads(model.metrics))
+        require_loadable(desk.blobs, model, len(desk.snapshot.spec.model.features))
         with builders.opened(desk, model) as builder:
             built = builder.build(force=rebuild and bool(self.force))
             self.log.info(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.azure_contract.bench import finished, mirror_run
+from tests.proven import proven
 
 from edgeloop.errors import ResidencyError
 
@@ -20,6 +21,17 @@ def test_metrics_that_hold_rows_are_told_to_nobody(azure: Any, mlflow: Any, benc
     with pytest.raises(ResidencyError, match="worst is a list"):
         mirror_run(finished=run.id)
     assert mlflow.runs == {}
+
+
+def test_figures_of_parity_are_told_and_no_text_or_count_beside_them(azure: Any, mlflow: Any, bench: Desk) -> None:
+    """What every train.py writes passes; the digest that binds it and the counts of single days stay."""
+    metrics = proven(b"model", {"accuracy": 0.9, "paired": {"both": 5, "blocks": [[17, 4], [3, 2]]}})
+    mirror_run(finished=finished(bench, json.dumps(metrics)).id)
+    sent = json.dumps([one["request_body"] for one in azure.log() if one["request_body"]])
+    (run,) = mlflow.runs.values()
+    assert "parity/largest_difference" in json.dumps(run, default=str)
+    assert metrics["parity"]["sha256"] not in sent
+    assert "[17, 4]" not in sent
 
 
 def test_all_that_an_on_premises_pipeline_tells_its_workspace(azure: Any, mlflow: Any, bench: Desk) -> None:

@@ -16,8 +16,9 @@ from tests.proven import proven
 
 from edgeloop import catalog
 from edgeloop.azure.blob import BlobAccount
-from edgeloop.errors import ResidencyError, WithheldError
+from edgeloop.errors import IntegrityError, ResidencyError, WithheldError
 from edgeloop.records import Batch, Certificate, FileRef, ModelImage, TrainingRun, sha256_hex
+from edgeloop.registry.versions import require_loadable
 from edgeloop_airflow import hooks
 from edgeloop_airflow.assets import Assets
 from edgeloop_airflow.discreet import MARK
@@ -290,6 +291,19 @@ def test_a_model_registered_with_rows_in_its_metrics_is_not_packaged(floor: Floo
     task = BuildImageOperator(task_id="build", pipeline="tiny_power")
     with pytest.raises(ResidencyError, match="rows is a list"):
         task.execute(floor.context(key=worse.key))
+
+
+def test_a_model_registered_before_files_were_tried_is_tried_before_it_is_packaged(
+    floor: Floor, model: ModelVersion
+) -> None:
+    """A record of 0.2.0 may name anything: nothing is built of what no device may load; later ones are not read."""
+    desk = floor.desk()
+    desk.blobs.put("models/old.onnx", b"PK\x03\x04 a checkpoint")
+    old = desk.store.put(replace(model, sha256="d" * 64, blob="models/old.onnx", metrics='{"accuracy":0.9}'))
+    task = BuildImageOperator(task_id="build", pipeline="tiny_power")
+    with pytest.raises(IntegrityError, match="cannot be loaded: it is a zip archive"):
+        task.execute(floor.context(key=old.key))
+    require_loadable(desk.blobs, replace(model, blob="models/gone.onnx"), 1)
 
 
 def test_every_task_that_sees_data_is_discreet() -> None:

@@ -136,7 +136,7 @@ def test_a_converted_model_answers_as_the_trained_one(name: str, exported: dict[
     assert figures["rows"] == HELD
     assert 3 * len(branches) >= figures["threshold_rows"] >= 2.9 * len(branches)
     assert figures["nan_rows"] + figures["refused_rows"] > len(branches)
-    assert figures["largest_difference"] <= figures["tolerance"] < 0.05
+    assert figures["largest_difference"] <= figures["tolerance"] < 0.1
     kept = gate({"rows_holdout": HELD, "parity": figures}, name, Demand(sha256=hashlib.sha256(content).hexdigest()))
     assert kept["parity"]["passed"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeloop.errors import ConflictError, IntegrityError, TrainingFailedError
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 TRIED = 1000
 _TRIED: dict[tuple[str, int | None], Verdict] = {}
 """What this process found fit to be loaded, by digest and number of features."""
+
+
+class ModelSource(Protocol):
+    """Where model bytes are."""
+
+    def get(self, name: str) -> bytes:
+        """All of a blob."""
+        ...
 
 
 class ModelBlobs(Protocol):
@@ -123,6 +132,23 @@ def check_onnx(onnx: bytes, training_run: str, features: int | None = None) -> V
         _TRIED.clear()
     _TRIED[key] = verdict
     return verdict
+
+
+def require_loadable(blobs: ModelSource, model: ModelVersion, features: int) -> None:
+    """Try the file of a version that was registered before files were tried; later ones are not read again.
+
+    Raises:
+        IntegrityError: No device may load it.
+    """
+    if parity.NAME in json.loads(model.metrics):
+        return
+    verdict = judge(blobs.get(model.blob), features=features)
+    if verdict.problem:
+        raise IntegrityError(
+            f"Version {model.version} of {model.pipeline} cannot be loaded: {verdict.problem}.",
+            left="nothing was built; the devices serve what they served",
+            next="Train anew: what is registered today is tried before it gets a number.",
+        )
 
 
 def store_bytes(blobs: ModelBlobs, blob: str, onnx: bytes, sha256: str) -> None:

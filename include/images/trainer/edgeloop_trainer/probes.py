@@ -152,8 +152,8 @@ def rounding_bound(model: Any) -> tuple[float, float] | None:
 
     A sum of n float32 terms, in whatever order, is at most ``(n - 1) * u * sum(|term|)`` from the exact one, and
     rounding the terms adds ``u * sum(|term|)`` (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section
-    4.2). Each tree's leaf is a term, and so is the base value. None for other
-    models, whose rounding the file does not show.
+    4.2). Each tree's leaf is a term, and so is the base value; frameworks that sum in float32 as well may be as far off
+    on the other side. None for other models, whose rounding the file does not show.
     """
     plain = {"TreeEnsembleRegressor", "Identity", "Reshape", "Cast"}
     found = ensembles(model)
@@ -169,4 +169,4 @@ def rounding_bound(model: Any) -> tuple[float, float] | None:
         tallest[tree] = max(abs(weight), tallest.get(tree, 0.0))
     base = sum(abs(one) for one in attributes["base_values"].floats) if "base_values" in attributes else 0.0
     scale = sum(tallest.values()) + base
-    return scale, (len(tallest) + 1) * ROUNDING * scale
+    return scale, 2 * (len(tallest) + 1) * ROUNDING * scale
