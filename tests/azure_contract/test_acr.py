@@ -241,3 +241,20 @@ def test_the_registry_that_builds_is_the_one_that_is_pushed_to(cloud: Cloud) -> 
     other = Runs(replace(runs.registry, registry="otheracr"), runs.arm)
     with pytest.raises(NotFoundError, match="There is no registry 'otheracr' in resource group 'edge-rg'"):
         other.require_host(cloud.builder.registry.endpoint)
+
+
+def test_what_was_recorded_is_proven_by_its_digest_and_never_made_anew(cloud: Cloud) -> None:
+    """A second build would have another digest than the record."""
+    builder, digest = cloud.builder, cloud.pushes()
+    repository = builder.plan.name.repository
+    builder.store.put(replace(builder.plan.image, digest=digest, reference=f"{repository}@{digest}"))
+    assert builder.subject == f"{repository}@{digest}"
+    builder._begun(cloud.rows)
+    (put,) = cloud.puts()
+    text = base64.b64decode(put["properties"]["runRequest"]["encodedTaskContent"]).decode()
+    assert "push:" not in text
+    assert "build:" not in text
+    cloud.builder.registry.push("wind", builder.plan.name.tag, pullable("by somebody else"))
+    cloud.ends("Succeeded", log=cloud.proven())
+    passed = builder.prove(cloud.rows)
+    assert builder.push(proven=passed.engine_id).digest == digest

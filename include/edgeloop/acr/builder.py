@@ -1,8 +1,8 @@
 """The builder for workers without a Docker engine: one task run of the registry builds, proves and pushes.
 
-What is the same as with an engine: the files, the labels, what a container of it runs, the tag, the record's identity.
+What is the same as with an engine: the files, the labels, what a container of it runs, the bill of materials.
 What is not, bit for bit: Azure's builder stamps times into the configuration and packs the layer, so image id and
-manifest digest are its own, and the manifest has no annotations.
+manifest digest are its own (its records name it), and the manifest has no annotations.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from edgeloop.records import ModelVersion
     from edgeloop.store import Store
 
-SOURCES = "acr_sources"
+BY, SOURCES = "acr_task", "acr_sources"
 ID = 24
 LOG = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def base_of(registry: Registry, name: str) -> Base:
 def plan_of(base: Base, model: ModelVersion, content: bytes, recipe: Recipe) -> Plan:
     """As :func:`edgeloop.packaging.build.prepare` does with an engine's base."""
     build.require_same(model, content)
-    return build.plan(base.image, model, build.layer_of(model, content, recipe), recipe)
+    return build.plan(base.image, model, build.layer_of(model, content, recipe), recipe, by=BY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +97,12 @@ class AcrTaskBuilder:
     def run_name(self) -> str:
         """The task run's name: the same image, the same run."""
         return f"edgeloop-{self.plan.image.id[:ID]}"
+
+    @property
+    def subject(self) -> str:
+        """What the run makes by name; by digest once that was recorded, which is never made anew."""
+        known = self._recorded()
+        return str(self.plan.name) if known is None else f"{self.plan.name.repository}@{known.digest}"
 
     def build(self, *, force: bool) -> Built:
         """Say what will be built; the run that does it goes on to the proof. ``force`` forgets a run that ended."""
@@ -163,12 +169,12 @@ class AcrTaskBuilder:
         if source is None:
             uploaded = self.runs.upload(task.context(self.plan, self.base.reference, rows))
             source = self.store.fix(SOURCES, key, uploaded)
-        body = task.body(str(self.plan.name), source, again=again, pool=self.pool)
+        body = task.body(self.subject, source, again=again, pool=self.pool)
         return self.runs.start(self.run_name, body)
 
     def _pushed(self, run: Run) -> Manifest:
         """What the registry holds under the tag; the run must have named the same."""
-        found = self.registry.get(self._repository, self.plan.name.tag)
+        found = self._recorded() or self.registry.get(self._repository, self.plan.name.tag)
         if run.digest and run.digest != found.digest:
             raise IntegrityError(
                 f"Run {run.id} pushed {run.digest} as {self.plan.name}, but the registry answers {found.digest}.",

@@ -119,39 +119,39 @@ def dockerfile(plan: Plan, base: str) -> str:
 
 
 def steps(name: str) -> dict[str, Any]:
-    """The task's text, as a document: build, serve, prove, push ``name``."""
+    """The task's text, as a document: build, serve, prove, push ``name``; one with a digest is only proven again."""
     locked = [
         "--read-only", "--init", "--cap-drop=ALL", "--security-opt=no-new-privileges",
         f"--memory={proof.MEMORY_LIMIT}", "--tmpfs=/share:mode=1777,size=64m",
     ]  # fmt: skip
-    return {
-        "version": "v1.1.0",
-        "steps": [
-            {"id": "build", "build": f"-t {name} -f Dockerfile .", "timeout": BUILD_SECONDS, "when": ["-"]},
-            {
-                "id": "serve",
-                "cmd": " ".join([*locked, name]),
-                "detach": True,
-                "disableWorkingDirectoryOverride": True,
-                "env": ["EDGELOOP_SITE=proof", "EDGELOOP_SHARE=/share", f"PORT={proof.PORT}"],
-                "network": "none",
-                "user": proof.USER,
-                "timeout": RUN_SECONDS,
-                "when": ["build"],
-            },
-            {
-                "id": "prove",
-                "cmd": f"--pid=container:serve {name} proof/check.py proof/ask.json",
-                "entryPoint": "python3",
-                "network": "container:serve",
-                # Whoever unpacked the source decides who may read it.
-                "user": "0:0",
-                "timeout": PROVE_SECONDS,
-                "when": ["serve"],
-            },
-            {"id": "push", "push": [name], "timeout": PUSH_SECONDS, "when": ["prove"]},
-        ],
-    }
+    whole: list[dict[str, Any]] = [
+        {"id": "build", "build": f"-t {name} -f Dockerfile .", "timeout": BUILD_SECONDS, "when": ["-"]},
+        {
+            "id": "serve",
+            "cmd": " ".join([*locked, name]),
+            "detach": True,
+            "disableWorkingDirectoryOverride": True,
+            "env": ["EDGELOOP_SITE=proof", "EDGELOOP_SHARE=/share", f"PORT={proof.PORT}"],
+            "network": "none",
+            "user": proof.USER,
+            "timeout": RUN_SECONDS,
+            "when": ["build"],
+        },
+        {
+            "id": "prove",
+            "cmd": f"--pid=container:serve {name} proof/check.py proof/ask.json",
+            "entryPoint": "python3",
+            "network": "container:serve",
+            # Whoever unpacked the source decides who may read it.
+            "user": "0:0",
+            "timeout": PROVE_SECONDS,
+            "when": ["serve"],
+        },
+        {"id": "push", "push": [name], "timeout": PUSH_SECONDS, "when": ["prove"]},
+    ]
+    if "@" in name:
+        whole = [{**one, "when": ["-"] if one["id"] == "serve" else one["when"]} for one in whole[1:-1]]
+    return {"version": "v1.1.0", "steps": whole}
 
 
 def body(name: str, source: str, *, again: str = "", pool: str = "") -> dict[str, Any]:

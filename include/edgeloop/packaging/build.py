@@ -121,9 +121,13 @@ class Recipe:
     source: str = ""
 
 
-def plan(base: EngineImage, model: ModelVersion, layer: bytes, recipe: Recipe) -> Plan:
-    """The image of ``layer`` on ``base``: pure, the same on every machine and every day."""
-    image = ModelImage(pipeline=model.pipeline, model=model.id, base=base_digest(base), config=recipe.config)
+def plan(base: EngineImage, model: ModelVersion, layer: bytes, recipe: Recipe, *, by: str = "") -> Plan:
+    """The image of ``layer`` on ``base``: pure, the same on every machine and every day.
+
+    ``by`` names a builder whose images have digests of their own; their records are then others than ours.
+    """
+    stands_on = f"{by}:{base_digest(base)}" if by else base_digest(base)
+    image = ModelImage(pipeline=model.pipeline, model=model.id, base=stands_on, config=recipe.config)
     return Plan(
         image=image,
         name=image_name(recipe.host, recipe.repository, model, image),

@@ -8,6 +8,7 @@ import io
 import json
 import tarfile
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,14 +22,14 @@ from edgeloop.containers.engine import Engine, EngineImage
 from edgeloop.containers.registry import Registry
 from edgeloop.errors import ConfigurationError
 from edgeloop.packaging import build, golden, proof
+from edgeloop.problems import parse_spec
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from edgeloop.packaging.build import Plan
 
 GOOD, OTHER = linear(1.0, 2.0), linear(9.0, 9.0)
 NAME = "acr.example/wind:v1-abc"
+TINY = Path(__file__).parents[2] / "data" / "pipelines" / "tiny_power" / "pipeline.yaml"
 
 
 def plan_of(**labels: str) -> Plan:
@@ -61,6 +62,13 @@ def test_the_task_pushes_only_what_was_proven() -> None:
     assert (steps["serve"]["network"], steps["serve"]["user"], steps["serve"]["detach"]) == ("none", proof.USER, True)
     assert steps["prove"]["network"] == "container:serve"
     assert "ignoreErrors" not in json.dumps(steps)
+
+
+def test_an_image_that_was_recorded_is_proven_again_and_neither_built_nor_pushed() -> None:
+    """By its digest: a second build would have another."""
+    by_digest = task.steps("acr.example/wind@sha256:1")["steps"]
+    assert [(one["id"], one["when"]) for one in by_digest] == [("serve", ["-"]), ("prove", ["serve"])]
+    assert by_digest[0]["cmd"].endswith(" acr.example/wind@sha256:1")
 
 
 def test_the_same_image_is_the_same_source_and_run() -> None:
@@ -130,6 +138,7 @@ def test_a_real_engine_runs_the_task(
     if found is not None:
         stored = client.config(f"tests/{shipyard.pipeline}", found)
         wanted: dict[str, Any] = json.loads(plan.configuration)
+        assert plan.image.base.startswith("acr_task:")
         assert stored["config"]["Labels"] == wanted["config"]["Labels"]
         assert {key: stored["config"].get(key) for key in ("User", "Entrypoint", "Env")} == {
             key: wanted["config"].get(key) for key in ("User", "Entrypoint", "Env")
@@ -145,3 +154,38 @@ def test_a_base_of_another_registry_is_refused(shipyard: Shipyard) -> None:
     with pytest.raises(ConfigurationError, match="takes its base from there") as caught:
         acr.base_of(Registry(registry(shipyard.site)), "other.example/base:1")
     assert f"image.base: {shipyard.site.registry.host}/edgeloop/scorer-base:<tag>" in caught.value.next
+
+
+TASK = {"subscription": "11111111-1111-1111-1111-111111111111", "resource_group": "edge-rg", "registry": "edgeacr"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "remedy"),
+    [
+        ({"base": "edgeacr.azurecr.io/base:1"}, "image.builder", "subscription, resource_group and registry"),
+        ({"acr": TASK}, "image.base", "name it whole"),
+        ({"base": "edgeacr.azurecr.io/base:1", "acr": {**TASK, "registry": "edge-acr"}}, "image.acr.registry", ""),
+        ({"base": "edgeacr.azurecr.io/base:1", "acr": {**TASK, "subscription": "x"}}, "image.acr.subscription", ""),
+    ],
+)
+def test_a_pipeline_that_lacks_what_a_task_needs_is_refused_at_load(
+    changes: dict[str, Any], field: str, remedy: str
+) -> None:
+    """By field, with what to write."""
+    body = yaml.safe_load(TINY.read_text())
+    body["image"] |= {"builder": "acr_task", **changes}
+    parsed, problems = parse_spec(yaml.safe_dump(body, sort_keys=False), "pipeline.yaml")
+    assert parsed is None
+    assert [one.field for one in problems] == [field]
+    assert remedy in problems[0].remedy
+
+
+def test_a_pipeline_may_be_built_by_a_task() -> None:
+    """With a registry, and a base in it."""
+    body = yaml.safe_load(TINY.read_text())
+    body["image"] |= {"builder": "acr_task", "acr": TASK, "base": "edgeacr.azurecr.io/base:1"}
+    parsed, problems = parse_spec(yaml.safe_dump(body, sort_keys=False), "pipeline.yaml")
+    assert not problems
+    assert parsed is not None
+    assert parsed.image.acr is not None
+    assert parsed.image.acr.connection == "azure_default"
