@@ -6,36 +6,38 @@ import json
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, TriggerRule
 from airflow.sdk.exceptions import AirflowSkipException
 
-from edgeloop.azure_ml.models import opened
+from edgeloop.azure_ml.model_version import shortened
+from edgeloop.azure_ml.models import DATASTORE, opened
 from edgeloop.azure_ml.models_told import told
 from edgeloop.errors import ConflictError, ResidencyError
-from edgeloop.records import ModelVersion
+from edgeloop.records import ModelVersion, sha256_hex
+from edgeloop.registry.backend import Listed
 from edgeloop.registry.blob_backend import BlobRegistry
 from edgeloop.registry.reconcile import differences, mend
 from edgeloop.residency import private
 from edgeloop.residency_outputs import require_figures
 from edgeloop_airflow import hooks
-from edgeloop_airflow.azure_ml import azure_ml_workspace
+from edgeloop_airflow.azure_ml import azure_ml_workspace, plain_workspace
 from edgeloop_airflow.discreet import discreet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from airflow.sdk import Context
 
     from edgeloop.azure_ml.models import AzureModels
     from edgeloop.pipeline import Pipeline
     from edgeloop.pipeline_training import Workspace
-    from edgeloop.registry.backend import Listed
     from edgeloop.registry.reconcile import Difference
     from edgeloop_airflow.hooks import Desk
 
-__all__ = ["MirrorModelsOperator", "mirror_models"]
+__all__ = ["MirrorModelsOperator", "PublishModelOperator", "mirror_models"]
 
 WHERE = "azure_ml"
 
@@ -157,3 +159,66 @@ class MirrorModelsOperator(BaseOperator):
             )
         self.log.info("Workspace %s shows %d versions as the store has them", section.workspace, count)
         return count
+
+
+class PublishModelOperator(BaseOperator):
+    """Publishes a file of one's own as model version of a workspace, under a number of one's own choosing.
+
+    Args:
+        name: The model's.
+        version: Its number; the same bytes again are found, other bytes are refused.
+        path: The file, on the worker.
+        properties: Texts that never change of this version.
+        tags: Texts that may.
+        aliases: Some of ``champion``, ``challenger``, ``quarantined``; the first two are taken off other versions.
+        datastore: The workspace's blob datastore that the bytes go to.
+        resource_group, workspace: Where it is.
+        azure: Connection of type ``azure``.
+        subscription: Of the workspace; "" is ``extra.subscriptionId`` of the connection.
+
+    Returns ``azureml:<name>:<version>``.
+    """
+
+    template_fields: Sequence[str] = ("name", "version", "path", "properties", "tags", "aliases")
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        version: int | str,
+        path: str,
+        resource_group: str,
+        workspace: str,
+        properties: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        aliases: Sequence[str] = (),
+        datastore: str = DATASTORE,
+        azure: str = "azure_default",
+        subscription: str = "",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.name, self.version, self.path, self.aliases = name, version, path, list(aliases)
+        self.properties, self.tags = dict(properties or {}), dict(tags or {})
+        self.datastore, self.azure, self.subscription = datastore, azure, subscription
+        self.resource_group, self.workspace = resource_group, workspace
+
+    def execute(self, context: Context) -> str:
+        """Publish it, or find it; raises ``ConflictError`` if the number is other bytes'."""
+        del context
+        content = Path(self.path).read_bytes()
+        sha256 = sha256_hex(content)
+        wanted = Listed(
+            version=int(self.version),
+            model=sha256,
+            sha256=sha256,
+            size=len(content),
+            properties=self.properties,
+            tags=self.tags,
+            aliases=frozenset(self.aliases),
+        )
+        place = plain_workspace(self.azure, self.subscription, self.resource_group, self.workspace)
+        with opened(place, self.name, self.datastore) as models:
+            models.publish(shortened(wanted), content)
+        self.log.info("Version %d of %s is %s, %d bytes", wanted.version, self.name, sha256, wanted.size)
+        return f"azureml:{self.name}:{wanted.version}"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgeloop.records import Certificate, Dataset, FileRef, TrainingRun, canonical_json, sha256_hex
+from edgeloop.records import Certificate, Dataset, FileRef, ModelVersion, TrainingRun, canonical_json, sha256_hex
+from edgeloop.registry.backend import Listed
+from edgeloop.registry.blob_backend import BlobRegistry
 from edgeloop_airflow.azure_ml_mirror import MirrorTrainingOperator
+from edgeloop_airflow.azure_ml_registry import MirrorModelsOperator
 
 if TYPE_CHECKING:
     from edgeloop_airflow.hooks import Desk
@@ -16,6 +19,8 @@ azure_ml:
   resource_group: edge-rg
   workspace: edge-ws
 """
+REGISTRY_SECTION = "registry: {backend: azure_ml}\n"
+MODEL_FIGURES = {"accuracy": "0.93", "dataset": "d" * 64, "window_end": "2014-04-01T00:10:03Z", "reason": "Bob's rows"}
 KEY, RUN = "2014-01@abc", "run-1"
 
 
@@ -48,3 +53,25 @@ def mirror_run(**fields: Any) -> str:
     """The task after `train`, as Airflow renders it."""
     values = {"pipeline": "tiny_power", "key": KEY, "run": RUN, "finished": "", **fields}
     return MirrorTrainingOperator(task_id="mirror_run", **values).execute({})
+
+
+def register_model(desk: Desk, number: int, **properties: str) -> str:
+    """A version in the store; returns its model's id."""
+    content = b"model %d" % number
+    sha256 = sha256_hex(content)
+    blank = ModelVersion(pipeline="tiny_power", sha256=sha256, size=0, blob="", version=0, training_run="", metrics="")
+    wanted = Listed(
+        version=number, model=blank.id, sha256=sha256, size=len(content), properties={**MODEL_FIGURES, **properties}
+    )
+    return BlobRegistry(desk.store, desk.blobs, "tiny_power").publish(wanted, content).model
+
+
+def mirror_models() -> int:
+    """The task at the end of a stage."""
+    return MirrorModelsOperator(task_id="mirror_models", pipeline="tiny_power").execute({})
+
+
+def shown_model(azure: Any, number: int) -> dict[str, Any]:
+    """A version as the workspace has it."""
+    found: dict[str, Any] = azure.resource(f"models/tiny_power/versions/{number}")["properties"]
+    return found

@@ -79,7 +79,7 @@ def test_the_body_of_a_job_word_by_word() -> None:
         "command": "python edgeloop_in_job.py --script train.py --files ${{inputs.files}}"
         " --champion ${{inputs.champion}} --outputs ${{outputs.outputs}} --checkpoint ${{outputs.checkpoint}}",
         "environmentId": f"{WS}/environments/e/versions/1",
-        "environmentVariables": {"PYTHONUNBUFFERED": "1"},
+        "environmentVariables": {"PYTHONUNBUFFERED": "1", "ORT_DISABLE_TELEMETRY": "1"},
         "inputs": {
             "files": {"jobInputType": "uri_folder", "uri": f"{STORE}/data/", "mode": "ReadOnlyMount"},
             "champion": {"jobInputType": "uri_file", "uri": f"{STORE}/models/m.onnx", "mode": "ReadOnlyMount"},
@@ -168,7 +168,7 @@ def both(files, champion):
         node.compute = given["compute"]
         node.set_limits(timeout=1800)
         node.set_resources(instance_count=1, docker_args=given["docker"])
-        node.environment_variables = {"PYTHONUNBUFFERED": "1"}
+        node.environment_variables = {"PYTHONUNBUFFERED": "1", "ORT_DISABLE_TELEMETRY": "1"}
     first.name, second.name = "train", "evaluate"
     return {"outputs": second.outputs.outputs, "trained": first.outputs.outputs, "checkpoint": first.outputs.checkpoint}
 
