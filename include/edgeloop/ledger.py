@@ -155,7 +155,7 @@ class Ledger(Generic[S]):
             if sha256_hex(self._objects.get(self._entry_name(seq))) != last:
                 return None
             return self._fold.from_json(raw["state"]), seq, last
-        except (NotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        except (NotFoundError, ValueError, LookupError, TypeError, AttributeError):
             # Damaged, or of a ledger that was restored to before it.
             return None
 

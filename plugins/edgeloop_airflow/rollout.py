@@ -16,7 +16,7 @@ from edgeloop.rollout.plan import following
 from edgeloop_airflow import hooks
 from edgeloop_airflow.origin import send
 from edgeloop_airflow.rollout_stage import Stage, stage
-from edgeloop_airflow.rollout_standing import promote, refuse_quarantined, require_wanted
+from edgeloop_airflow.rollout_standing import back_on_quarantined, promote, refuse_quarantined, require_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -197,7 +197,7 @@ class RestoreOperator(_RolloutOperator):
             return done.id
         for line in now.last_words():
             self.log.warning("%s", line)
-        record = now.record("restored", self._take_out(context, now), exposed)
+        record = now.record("restored", self._take_out(context, now) + back_on_quarantined(now, exposed), exposed)
         now.ring.restore(exposed, now.known, self.log.info)
         # Written before the exposures are closed: from then on only this record knows of them.
         stored = now.store.put(record)

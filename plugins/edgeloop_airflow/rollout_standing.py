@@ -9,8 +9,11 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from edgeloop.errors import ConflictError, RolloutFailedError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from edgeloop.records import Rollout
     from edgeloop.registry.standing import Standing
+    from edgeloop.rollout.exposure import Exposure
     from edgeloop.store import Entry
     from edgeloop_airflow.rollout_stage import Stage
 
@@ -47,6 +50,25 @@ def refuse_quarantined(now: Stage) -> None:
 
     if registry.is_quarantined(now.store, now.model.id):
         raise AirflowFailException(str(_quarantined(now)))
+
+
+def back_on_quarantined(now: Stage, exposed: Iterable[Exposure]) -> str:
+    """What to add to a restore's reason where a device goes back to a model that was quarantined meanwhile.
+
+    It serves at least; what it serves is for the champion's rollout to change.
+    """
+    from edgeloop import registry
+    from edgeloop.records import ModelImage
+
+    bad = registry.current(now.store).quarantined
+    sites = []
+    for one in exposed:
+        digest = one.before.rpartition("@sha256:")[2]
+        if digest and any(image.model in bad for image in now.store.children(digest, ModelImage)):
+            sites.append(one.site)
+    if not sites:
+        return ""
+    return f"; {', '.join(sites)} went back to a quarantined version: roll the champion's image out there"
 
 
 def promote(now: Stage, record: Rollout) -> Entry | None:

@@ -189,13 +189,16 @@ def test_a_ring_that_answers_wrongly_is_restored_and_its_model_quarantined(site:
 
 def test_a_refused_approval_restores_and_rejects(site: Site, yard: Yard) -> None:
     """The canary serves the old version again; who refused stands in the record and in the ledger."""
-    yard.promote(yard.candidate(1.0))
+    old = yard.candidate(1.0)
+    yard.promote(old)
     new = yard.candidate(2.0)
     run = yard.switched(yard.package(new))
     assert run.task("gate") == "approve"
     run.answer("Reject", "oncall")
+    registry.quarantine(yard.desk.store, old.id, by="mara", why="drifts")
     record = yard.desk.store.get(Rollout, run.task("restore"))
-    assert record.reason == "approval of ring canary: refused by oncall"
+    said = "approval of ring canary: refused by oncall; R80711 went back to a quarantined version"
+    assert record.reason.startswith(said)
     assert serving(site, yard) == dict.fromkeys(EVERY, "1")
     standing = registry.current(yard.desk.store)
     assert new.id in standing.rejected

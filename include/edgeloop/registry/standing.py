@@ -114,7 +114,8 @@ class _Folding:
 
     def __init__(self, before: Standing) -> None:
         self.versions, self.bases, self.told = dict(before.versions), dict(before.bases), dict(before.told)
-        self.champions, self.reigns = list(before.champions), list(before.reigns)
+        # Oldest first, as a dict's keys: a list is searched through with every promotion.
+        self.champions, self.reigns = dict.fromkeys(before.champions), list(before.reigns)
         self.rejected, self.quarantined = set(before.rejected), set(before.quarantined)
         self.promoted = set(before.promoted)
         self.by_alias = set(before.by_alias)
@@ -146,7 +147,7 @@ class _Folding:
 
     @property
     def _champion(self) -> str:
-        return self.champions[-1] if self.champions else ""
+        return next(reversed(self.champions), "")
 
     def _registered(self, body: dict[str, Any]) -> None:
         self.versions[body["model"]] = body["version"]
@@ -164,7 +165,8 @@ class _Folding:
         self._crown(model)
 
     def _crown(self, model: str) -> None:
-        self.champions = [*(one for one in self.champions if one != model), model]
+        self.champions.pop(model, None)
+        self.champions[model] = None
         self.candidate = "" if self.candidate == model else self.candidate
 
     def _set_aside(self, body: dict[str, Any]) -> None:
@@ -178,21 +180,21 @@ class _Folding:
         self._depose(model)
 
     def _depose(self, model: str) -> None:
-        if model != self._champion:
-            self.champions = [one for one in self.champions if one != model]
-            return
-        self.champions.pop()
-        self.bases = {one: self._champion if base == model else base for one, base in self.bases.items()}
+        was = self._champion
+        self.champions.pop(model, None)
+        if was == model:
+            self.bases = {one: self._champion if base == model else base for one, base in self.bases.items()}
 
     def _aliased(self, body: dict[str, Any]) -> None:
         """Exactly these aliases; what a gate or a person found bad stays so, whatever an alias says."""
         named = body["aliases"]
         bad = set(named.get("quarantined", ()))
-        self.champions = [one for one in self.champions if one not in bad]
+        for one in bad:
+            self.champions.pop(one, None)
         if champion := named.get("champion", ""):
             self._crown(champion)
         else:
-            self.champions = []
+            self.champions.clear()
         self.candidate = named.get("challenger", "")
         if self.candidate:
             self.bases[self.candidate] = self._champion
@@ -221,36 +223,46 @@ NOTHING = Standing(versions={}, champions=(), candidate="", rejected=frozenset()
 
 
 def to_json(now: Standing) -> dict[str, Any]:
-    """A standing as a head holds it."""
+    """A standing as a head holds it: every id once, elsewhere its place, for a head is written with every change."""
+    reigns = [one.champion for one in now.reigns]
+    named = [*now.versions, *now.told, *now.bases, *now.bases.values(), *now.champions, *reigns, now.candidate]
+    named += sorted(now.rejected | now.quarantined) + sorted(model for model, _ in now.promoted)
+    place = {model: at for at, model in enumerate(dict.fromkeys(named))}
     return {
-        "versions": now.versions,
-        "champions": now.champions,
-        "candidate": now.candidate,
-        "rejected": sorted(now.rejected),
-        "quarantined": sorted(now.quarantined),
+        "models": list(place),
+        "versions": [(place[model], number) for model, number in now.versions.items()],
+        "champions": [place[model] for model in now.champions],
+        "candidate": place[now.candidate],
+        "rejected": sorted(place[model] for model in now.rejected),
+        "quarantined": sorted(place[model] for model in now.quarantined),
         "seq": now.seq,
-        "bases": now.bases,
-        "promoted": sorted(now.promoted),
-        "reigns": [(one.since, one.seq, one.champion) for one in now.reigns],
-        "told": now.told,
-        "by_alias": sorted(now.by_alias),
+        "bases": [(place[model], place[base]) for model, base in now.bases.items()],
+        "promoted": sorted((place[model], evidence) for model, evidence in now.promoted),
+        "reigns": [(one.since, one.seq, place[one.champion]) for one in now.reigns],
+        "told": [(place[model], seqs) for model, seqs in now.told.items()],
+        "by_alias": sorted(place[model] for model in now.by_alias),
     }
 
 
 def from_json(raw: dict[str, Any]) -> Standing:
-    """A standing back; raises ``KeyError``, ``TypeError`` or ``ValueError`` for what is none."""
+    """A standing back; raises ``LookupError``, ``TypeError`` or ``ValueError`` for what is none."""
+    models = raw["models"]
+
+    def of(places: Iterable[int]) -> frozenset[str]:
+        return frozenset(models[at] for at in places)
+
     return Standing(
-        versions=raw["versions"],
-        champions=tuple(raw["champions"]),
-        candidate=raw["candidate"],
-        rejected=frozenset(raw["rejected"]),
-        quarantined=frozenset(raw["quarantined"]),
+        versions={models[at]: number for at, number in raw["versions"]},
+        champions=tuple(models[at] for at in raw["champions"]),
+        candidate=models[raw["candidate"]],
+        rejected=of(raw["rejected"]),
+        quarantined=of(raw["quarantined"]),
         seq=raw["seq"],
-        bases=raw["bases"],
-        promoted=frozenset((model, evidence) for model, evidence in raw["promoted"]),
-        reigns=tuple(Reign(since=since, seq=seq, champion=champion) for since, seq, champion in raw["reigns"]),
-        told={model: tuple(seqs) for model, seqs in raw["told"].items()},
-        by_alias=frozenset(raw["by_alias"]),
+        bases={models[at]: models[base] for at, base in raw["bases"]},
+        promoted=frozenset((models[at], evidence) for at, evidence in raw["promoted"]),
+        reigns=tuple(Reign(since=since, seq=seq, champion=models[at]) for since, seq, at in raw["reigns"]),
+        told={models[at]: tuple(seqs) for at, seqs in raw["told"]},
+        by_alias=of(raw["by_alias"]),
     )
 
 

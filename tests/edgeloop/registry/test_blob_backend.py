@@ -185,6 +185,9 @@ def test_an_alias_lifts_no_quarantine(models: BlobRegistry, store: Store, regist
     registry.quarantine(store, bad.id, by="gate", why="wrong answers")
     models.alias({CHAMPION: 2})
     assert registry.is_quarantined(store, bad.id)
+    models.alias({CHAMPION: 2, QUARANTINED: 1})
+    models.alias({CHAMPION: 2})
+    assert registry.is_quarantined(store, bad.id), "who named it so too did not make it theirs to lift"
     with pytest.raises(ConflictError, match="Version 1 is quarantined"):
         models.alias({CHAMPION: 1})
     champion = registry.champion(store)

@@ -205,6 +205,7 @@ def test_a_sum_and_more_entries_are_the_sum_of_all() -> None:
     for cut in range(len(entries) + 1):
         head = from_json(json.loads(canonical_json(to_json(standing(entries[:cut])))))
         assert standing(entries[cut:], head) == whole
+        assert [*standing(entries[cut:], head).versions] == [*whole.versions], "the newest are named last"
 
 
 def test_a_model_is_named_by_version_key_or_id(store: Store, registered: Register) -> None:
