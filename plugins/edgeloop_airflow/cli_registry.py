@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 DONE = 0
 SHORT = 16
 LAST = 20
+MIRRORED = "azure_ml"
 MODEL = "a version (3, v3) or the start of a model's id"
 
 
@@ -86,7 +87,10 @@ def run_quarantine(asked: argparse.Namespace) -> int:
     if done and before.champion == model:
         follows = f"{_name(now, now.champion)} is champion again" if now.champion else "there is none now"
         lines.append(f"It was champion; {follows}.")
-    _print([*lines, *_serving(desk, now, model)])
+    lines += _serving(desk, now, model)
+    if desk.snapshot.spec.registry.backend == MIRRORED:
+        lines.append(f"Next: `edgeloop reconcile {asked.pipeline} --mend`, so that the workspace shows it too.")
+    _print(lines)
     return DONE
 
 

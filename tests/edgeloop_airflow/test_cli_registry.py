@@ -131,7 +131,9 @@ def test_a_model_that_is_not_there_is_told_with_those_that_are(
     assert "There is no pipeline 'wind'" in edgeloop(capsys, "standing", "wind", code=2)
 
 
-def test_a_quarantine_is_written_down_and_says_what_serves_it(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_quarantine_is_written_down_and_says_what_serves_it(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By whom and why; who is champion again; on which devices it is, and what to type to get it off them."""
     first = champion(store, 1)
     back = image(store, first)
@@ -150,7 +152,10 @@ def test_a_quarantine_is_written_down_and_says_what_serves_it(store: Store, caps
     body = store.ledger("promotions")[-1].body
     assert (body["event"], body["by"], body["why"]) == ("quarantined", "mara", "drifts at once")
 
+    assert "reconcile" not in said
+    monkeypatch.setattr("edgeloop_airflow.cli_registry.MIRRORED", "blob")
     again = edgeloop(capsys, "quarantine", "wind_power", "2", "--why", "drifts at once")
+    assert "Next: `edgeloop reconcile wind_power --mend`" in again
     assert "was quarantined before; nothing is added" in again
     assert len(store.ledger("promotions")) == 7
 
