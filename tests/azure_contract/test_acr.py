@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from tests.azure_contract import task_spec
 from tests.azure_contract.conftest import GROUP, SUBSCRIPTION, TENANT
 from tests.memory import Memory
@@ -30,16 +33,18 @@ from edgeloop.errors import (
 )
 from edgeloop.packaging import build, golden
 from edgeloop.packaging.sbom import MEDIA_TYPE
+from edgeloop.pipeline import Pipeline
 from edgeloop.store import Store
+from edgeloop_airflow import builders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.azure_contract.conftest import Azure
 
 GOOD = linear(1.0, 2.0)
 NAME, RUN = "edgeacr", "yd5"
+TINY = Path(__file__).parents[1] / "data" / "pipelines" / "tiny_power" / "pipeline.yaml"
 REGISTRY_ID = (
     f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.ContainerRegistry/registries/{NAME}"
 )
@@ -258,3 +263,25 @@ def test_what_was_recorded_is_proven_by_its_digest_and_never_made_anew(cloud: Cl
     cloud.ends("Succeeded", log=cloud.proven())
     passed = builder.prove(cloud.rows)
     assert builder.push(proven=passed.engine_id).digest == digest
+
+
+def test_a_pipelines_section_leads_to_the_registry_that_builds(
+    cloud: Cloud, server: RegistryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From pipeline.yaml and two connections to the builder that the package DAG's tasks use."""
+    connection = {"conn_type": "edgeloop_registry", "host": server.address, "extra": {"insecure": True}}
+    monkeypatch.setenv("AIRFLOW_CONN_EDGELOOP_REGISTRY", json.dumps(connection))
+    known = {"location": "westeurope", "sku": {"name": "Basic"}, "properties": {"loginServer": server.address}}
+    cloud.azure.seed(arm={REGISTRY_ID: known})
+    section = {"subscription": SUBSCRIPTION, "resource_group": GROUP, "registry": NAME, "agent_pool": "inside"}
+    body = yaml.safe_load(TINY.read_text())
+    body["image"] |= {"builder": "acr_task", "acr": section, "base": f"{server.address}/base:1"}
+    model, store = version_of(body["name"], GOOD, 1), Store(Memory())
+    blobs = Memory({model.blob: GOOD})
+    desk = SimpleNamespace(snapshot=SimpleNamespace(spec=Pipeline.model_validate(body)), blobs=blobs, store=store)
+    with builders.opened(desk, model) as builder:  # type: ignore[arg-type]
+        assert isinstance(builder, AcrTaskBuilder)
+        assert builder.build(force=False).name.repository == f"{server.address}/{body['image']['repository']}"
+        builder._begun(cloud.rows)
+    (put,) = cloud.puts()
+    assert put["properties"]["runRequest"]["agentPoolName"] == "inside"

@@ -82,3 +82,13 @@ def test_the_form_of_a_machine_asks_for_what_it_needs() -> None:
     assert (formats["private_key"], formats["private_key_passphrase"]) == ("multiline", "password")
     assert {one["value"] for one in extra.values()} == {None}
     assert extra["allow_password"]["schema"]["type"] == ["boolean", "null"]
+
+
+def test_the_form_of_a_registry_asks_how_it_lets_people_in() -> None:
+    """An identity of Azure, an authority of its own, plain HTTP: each a field with a word of help."""
+    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+
+    (form,) = [one for one in HookMetaService.hook_meta_data() if one.connection_type == "edgeloop_registry"]
+    extra = form.extra_fields or {}
+    assert list(extra) == ["azure", "ca_file", "insecure"]
+    assert all(one["description"] for one in extra.values())

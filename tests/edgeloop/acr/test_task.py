@@ -21,8 +21,9 @@ from edgeloop.acr import task
 from edgeloop.containers.engine import Engine, EngineImage
 from edgeloop.containers.registry import Registry
 from edgeloop.errors import ConfigurationError
-from edgeloop.packaging import build, golden, proof
+from edgeloop.packaging import build, golden, layer, proof
 from edgeloop.problems import parse_spec
+from edgeloop.records import sha256_hex
 
 if TYPE_CHECKING:
     from edgeloop.packaging.build import Plan
@@ -124,7 +125,8 @@ def test_a_real_engine_runs_the_task(
     recipe = shipyard.recipe()
     plan = acr.plan_of(base, model, GOOD, recipe)
     if served != GOOD:
-        plan = replace(plan, layer=build.layer_of(model, served, recipe))
+        card = {**build.card(model, FEATURES), "sha256": sha256_hex(served)}
+        plan = replace(plan, layer=layer.model_layer(served, card))
     rows = golden.make(GOOD, model.sha256, FEATURES, ROWS)
     runner = TaskRunner(docker=shipyard.site.builder.docker, folder=tmp_path)
     source = task.context(plan, base.reference, rows)
@@ -133,10 +135,11 @@ def test_a_real_engine_runs_the_task(
     said = task.said("\n".join(runner.log))
     assert said is not None
     assert (rows.differing(said.answer) == "") == (served == GOOD)
-    found = client.find(f"tests/{shipyard.pipeline}", plan.name.tag)
+    repository = plan.name.repository.partition("/")[2]
+    found = client.find(repository, plan.name.tag)
     assert (found is not None) == (served == GOOD)
     if found is not None:
-        stored = client.config(f"tests/{shipyard.pipeline}", found)
+        stored = client.config(repository, found)
         wanted: dict[str, Any] = json.loads(plan.configuration)
         assert plan.image.base.startswith("acr_task:")
         assert stored["config"]["Labels"] == wanted["config"]["Labels"]

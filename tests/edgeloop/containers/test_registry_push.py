@@ -19,10 +19,11 @@ from edgeloop.packaging.build import Name
 from edgeloop.record_base import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from edgeloop.containers.content import ImageContent
+    from edgeloop.containers.registry_wire import Deadline, Wire
 
 pytestmark = pytest.mark.system
 REPOSITORY, TAG = "tests/wind", "v1"
@@ -256,6 +257,24 @@ def test_what_belongs_to_an_image_is_attached_by_many_at_once(server: RegistrySe
     stored = registry.find(REPOSITORY, found[0].digest)
     assert stored is not None
     assert registry.blob(REPOSITORY, stored.layers[0].digest) in {b"0", b"1", b"2", b"3", b"4"}
+
+
+def test_an_entry_that_another_writer_overwrote_comes_back(
+    server: RegistryServer, big: ImageContent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a writer's look at the index and its own writing, a whole other writer may come and go."""
+    registry, really, first = Registry(server.endpoint()), registry_manifests.write, []
+    registry.push(REPOSITORY, TAG, big)
+
+    def write(wire: Wire, repository: str, reference: str, content: Content, deadline: Deadline) -> Mapping[str, str]:
+        if reference == big.digest.replace(":", "-") and not first:
+            first.append(reference)
+            Registry(server.endpoint()).attach(REPOSITORY, big.digest, sbom("other"))
+        return really(wire, repository, reference, content, deadline)
+
+    monkeypatch.setattr(registry_manifests, "write", write)
+    registry.attach(REPOSITORY, big.digest, sbom("ours"))
+    assert len(registry.attached(REPOSITORY, big.digest)) == 2
 
 
 def test_nothing_is_attached_to_an_image_that_is_not_there(server: RegistryServer, big: ImageContent) -> None:
