@@ -11,6 +11,7 @@ from rich.console import Console
 from benchmarks import (
     arrival,
     harness,
+    image,
     lineage,
     parquet,
     parse_time,
@@ -34,6 +35,7 @@ BENCHES = {
     "parquet": parquet.measure,
     "ssh_staging": ssh_staging.measure,
     "lineage": lineage.measure,
+    "image": image.measure,
     "wire_bytes": wire_bytes.measure,
 }
 KEPT = Path("build") / "bench.json"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import statistics
-import sys
 import tempfile
 import uuid
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks import images
 from benchmarks.grounds import SITE
 from benchmarks.harness import Figure
 from benchmarks.relay import Relay
@@ -24,17 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from edgeloop.packaging.push import Pushed
-    from edgeloop.records import ModelVersion
     from edgeloop.rollout.fleet import SshDockerFleet
     from edgeloop.store import Store
     from lab.site import Site
 
-PIPELINE, DEVICE, REPOSITORY = "wind_power", "R80711", "bench/scorer"
+DEVICE, REPOSITORY = "R80711", "bench/scorer"
 RETRAINS = 3
-ROWS, ITERATIONS = 20_000, 200
 TIMES, SLACK = 1.1, 8 * 1024
 LEVEL = 6
-TRAINER = Path("include") / "images" / "trainer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +62,7 @@ class Course:
 
     def ship(self, number: int) -> Trip:
         """Push a new model's image and let the device pull it."""
-        content = model(number)
+        content = images.model(number)
         self.near.taken()
         pushed = self._push(content, number)
         push = self.near.taken()
@@ -75,29 +72,14 @@ class Course:
         )
 
     def _push(self, content: bytes, number: int) -> Pushed:
-        from edgeloop import catalog
-        from edgeloop.containers.endpoint import EngineEndpoint, RegistryEndpoint
-        from edgeloop.containers.engine import Engine
-        from edgeloop.containers.registry import Registry
-        from edgeloop.packaging import base_layers, build
-        from edgeloop.packaging.builder import EngineBuilder
-
-        features = catalog.load(Path("include") / "pipelines").find(PIPELINE).spec.model.features
-        recipe = build.Recipe(
-            base=self.site.images.scorer_base, features=features, host=self.near.address, repository=REPOSITORY,
-            dataset="d" * 64, config="c" * 64,
-        )  # fmt: skip
-        with Engine(EngineEndpoint(connection="bench_builder", url=self.site.builder.docker)) as engine:
-            plan = build.prepare(engine, _version(content, number), content, recipe)
-            builder = EngineBuilder(
-                engine=engine,
-                registry=Registry(RegistryEndpoint(connection="bench", host=self.near.address, insecure=True)),
-                cache=base_layers.Layers(self.cache),
-                store=self.store,
-                plan=plan,
+        with images.engine_of(self.site) as engine:
+            base = self.site.images.scorer_base
+            place = images.Place(
+                engine=engine, base=base, host=self.near.address, repository=REPOSITORY, cache=self.cache
             )
+            builder = images.builder_of(place, self.store, images.version(content, number), content)
             builder.build(force=False)
-            return builder.push(proven=plan.engine_id)
+            return builder.push(proven=builder.plan.engine_id)
 
     def _pull(self, pushed: Pushed) -> tuple[int, int]:
         """Bytes predicted, and bytes that came by the engine's own words."""
@@ -163,34 +145,6 @@ def _said(number: int, trip: Trip) -> str:
     )
 
 
-def model(number: int) -> bytes:
-    """A model as the sample pipeline trains it, on synthetic wind."""
-    import numpy as np
-    from sklearn.ensemble import HistGradientBoostingRegressor
-
-    sys.path.insert(0, str(TRAINER))
-    from edgeloop_trainer import export
-
-    noise = np.random.default_rng(number)
-    rows = noise.uniform(0, 20, (ROWS, 8)).astype(np.float32)
-    power = np.clip(rows[:, 0] ** 3 + 40 * noise.standard_normal(ROWS), 0, 2050)
-    trained = HistGradientBoostingRegressor(max_iter=ITERATIONS, random_state=number).fit(rows, power)
-    return bytes(export.to_onnx(trained, features=rows.shape[1]))
-
-
-def _version(content: bytes, number: int) -> ModelVersion:
-    from edgeloop.record_base import canonical_json, sha256_hex
-    from edgeloop.records import ModelVersion
-
-    metrics = dict.fromkeys(("accuracy", "mae", "rmse", "bias", "p95", "coverage"), 0.123456789 * number)
-    return ModelVersion(
-        pipeline=PIPELINE, sha256=sha256_hex(content), size=len(content), blob=f"models/{sha256_hex(content)}.onnx",
-        version=number, training_run=f"{number:064x}", metrics=canonical_json(metrics).decode(),
-        tags=(f"dataset={'d' * 64}", "reason=accuracy fell below that of the champion's hold-out in 2014-02"),
-        window_end="2014-03-01T00:00:00Z", config="c" * 64,
-    )  # fmt: skip
-
-
 def _first_pid(site: Site) -> int:
     from lab import describe
     from lab.hosts import Machine
@@ -209,4 +163,4 @@ def _fleet(site: Site) -> SshDockerFleet:
         connection="bench_device", host=device.host, port=device.port, user=device.user, key_file=str(device.key_file),
         host_key=device.host_key,
     )  # fmt: skip
-    return SshDockerFleet(PIPELINE, {DEVICE: Device(endpoint=login, share=str(device.share))}, 8080)
+    return SshDockerFleet(images.PIPELINE, {DEVICE: Device(endpoint=login, share=str(device.share))}, 8080)

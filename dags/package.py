@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 RUNBOOK = """
 ### Purpose
 Puts a candidate model of **{pipeline}** on the scorer's base image, runs the image as a device would, compares its
-golden answers with the registered model's byte for byte, pushes it, and reads its digest back from the registry.
+golden answers with the registered model's byte for byte, pushes exactly what was proven with its bill of materials, and
+reads its digest back from the registry.
 
 ### When it fails
 `prove` failed: the image ends at start or answers otherwise than the model; the container's last lines are in the log.
@@ -27,7 +28,7 @@ It was not pushed, and the devices serve what they served. `push` failed: the lo
 
 ### Rerun
 `airflow dags clear {dag} --partition-key KEY --only-failed -y`. The same model on the same base is the same image: what
-is built, proven or pushed already is found. To build, prove and push anew, trigger with
+is built, proven or pushed already is found. To build and prove anew, with golden rows made anew, trigger with
 `{{"force": "why"}}`; a run that was triggered by hand starts no rollout, unless with `{{"promote": "why"}}`.
 """
 
