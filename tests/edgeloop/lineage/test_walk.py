@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
 from edgeloop.errors import NotFoundError, UnreachableError
+from edgeloop.lineage import upward
 from edgeloop.lineage.chain import State
 from edgeloop.lineage.find import Subject
 from edgeloop.lineage.walk import Running, of_device, of_record
@@ -168,6 +170,22 @@ def test_a_broken_link_is_shown_and_the_rest_of_the_chain_with_it(
     assert len(kinds(found.made_of)) == len(UP) - len(lost)
 
 
+def test_scripts_that_are_kept_and_are_others_than_ran(world: World) -> None:
+    """The kept folder is what it was, but the training says that it ran other code."""
+    node = upward.code(world.reader, replace(world.training(), code="f" * 64))
+    assert [(one.state, one.found[-33:]) for one in node.checks] == [
+        (State.SOUND, ""),
+        (State.BROKEN, "ffffffffffffffff was trained with"),
+    ]
+
+
+def test_a_model_that_its_training_did_not_put_out_is_broken_seen_from_above_too(world: World) -> None:
+    """From the batch on: the training's record names other bytes."""
+    change_outputs(world)
+    found = of(world, "batch", world.batch("2014-01").id)
+    assert [(kind, text[:30]) for kind, text in broken(found)] == [("model", "the training put out 000000000")]
+
+
 def test_where_the_trainings_record_is_lost_the_models_tags_lead_on(world: World) -> None:
     """The training is broken; its dataset and everything behind it is still shown."""
     del world.memory.objects[f"records/training_run/{world.training().id}.json"]
@@ -186,12 +204,16 @@ def test_a_registry_that_does_not_answer_leaves_the_link_untried(world: World) -
 
 
 def test_a_chain_is_told_once_however_often_a_thing_stands_in_it(world: World) -> None:
-    """Two trainings of one dataset: the harmed certificate is on both ways and one finding."""
-    world.ship(2)
+    """Two models of one dataset on one day: the harmed certificate is on both ways and each finding comes once."""
+    world.runs("R80711", world.ship(2), LATER)
     uncertify(world)
-    found = of(world, "batch", world.batch("2014-01").id)
-    assert kinds(found.made_into).count("model") == 2
-    assert broken(found) == [("dataset", "data/2014-99.parquet is not in the dataset")]
+    world.runs("R80711", world.image(), LATER.replace(hour=9))
+    found = of_device(world.reader, "R80711", day="2014-05-01")
+    assert kinds(found.made_of).count("dataset") == 2
+    assert sorted(broken(found)) == [
+        ("certificate", "data/2014-99.parquet is not in the dataset"),
+        ("dataset", "data/2014-01.parquet is in none of its certificates"),
+    ]
 
 
 def test_what_a_device_ran_on_a_day(world: World) -> None:

@@ -159,7 +159,7 @@ def test_only_images_that_share_a_base_are_asked_for_and_each_once() -> None:
         held("ABX", f"{HOST}/wind/scorer@sha256:1"),
         held("A", "other.example/x@sha256:1"),
         held("A", f"{HOST}/wind/scorer@sha256:gone"),
-        held("X", f"{HOST}/wind/scorer@sha256:1"),
+        held("X", f"{HOST}/wind/scorer@sha256:other"),
     )
     for _ in range(2):
         assert source.known(wanted, on_device) == {digest("a"), digest("b")}
