@@ -12,7 +12,7 @@ from tests.token_front import TokenFront
 from edgeloop.azure_ml.identity import Identity
 from edgeloop.containers.endpoint import RegistryEndpoint
 from edgeloop.containers.registry import Registry
-from edgeloop.errors import ConfigurationError
+from edgeloop.errors import ConfigurationError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,3 +60,10 @@ def test_an_identity_that_is_not_let_in_is_told(front: TokenFront, secret: str) 
     with pytest.raises(ConfigurationError, match=words) as caught:
         registry_of(front, secret).push("wind", "v1", image())
     assert "AcrPush and AcrPull" in caught.value.next
+
+
+def test_an_entra_id_that_does_not_answer_is_no_matter_of_the_login(front: TokenFront, azure: Azure) -> None:
+    """It is worth another try, and the error says so."""
+    azure.faults({"match": "POST login", "status": 503, "times": 99})
+    with pytest.raises(UnreachableError, match="'azure_default'"):
+        registry_of(front).push("wind", "v1", image())

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from edgeloop.containers import registry_problems as problems
-from edgeloop.errors import ConfigurationError
+from edgeloop.errors import ConfigurationError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,6 +130,9 @@ class Login:
         """A refresh token of the registry for a token of Entra ID; one for a while, it lives for hours."""
         from azure.core.exceptions import AzureError
 
+        from edgeloop.azure_ml import problems as azure_problems
+        from edgeloop.azure_ml.arm import ArmEndpoint
+
         identity = self.endpoint.identity
         assert identity is not None
         token, until = self._refresh
@@ -146,6 +149,9 @@ class Login:
         try:
             entra = identity.credential().get_token(scope).token
         except AzureError as error:
+            told = azure_problems.silent(ArmEndpoint(identity=identity), error)
+            if isinstance(told, UnreachableError):
+                raise told from error
             raise problems.refused_login(self.endpoint, f"Entra ID gave no token: {problems.short(error)}") from error
         form = {"grant_type": "access_token", "service": service, "access_token": entra}
         form |= {"tenant": identity.tenant} if identity.tenant else {}
