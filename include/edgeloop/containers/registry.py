@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.containers import referrers, registry_manifests, registry_referrers
@@ -51,6 +51,8 @@ class Manifest:
     layers: tuple[Blob, ...]
     size: int = 0
     """Of the manifest itself, in bytes."""
+    found: bool = field(default=False, compare=False)
+    """Whether a push found it there."""
 
 
 class Registry:
@@ -144,12 +146,13 @@ class Registry:
         deadline = Deadline.after(self.push_seconds)
         self._send_blobs(repository, image, deadline)
         before = registry_manifests.read(self.wire, repository, tag, deadline)
-        if before is None or before.digest != image.digest:
+        there = before is not None and before.digest == image.digest
+        if not there:
             registry_manifests.write(self.wire, repository, tag, image.manifest, deadline)
         found = self.get(repository, tag)
         if found.digest != image.digest:
             raise problems.other_bytes(self.endpoint, image.digest, found.digest, f"{repository}:{tag}")
-        return found
+        return replace(found, found=there)
 
     def tag(self, repository: str, digest: str, tag: str) -> None:
         """Give the image ``digest`` another tag; raises ``NotFoundError`` if it is not there."""

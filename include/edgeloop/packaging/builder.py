@@ -78,7 +78,7 @@ class EngineBuilder:
         pushed = push.ensure(self.registry, self.plan.name, content, proven=proven)
         self._packing.settle(content)
         for tag in build.more_tags(self.plan.model):
-            self.registry.push(self._repository, tag, content)
+            self.registry.tag(self._repository, pushed.digest, tag)
         self.registry.attach(self._repository, pushed.digest, bill(self.store, self.plan, self.inventory))
         return pushed
 

@@ -44,9 +44,8 @@ def ensure(registry: Registry, name: Name, content: ImageContent, *, proven: str
             next="Clear the prove task of this run.",
         )
     repository = name.repository.removeprefix(f"{registry.endpoint.host}/")
-    before = registry.find(repository, name.tag)
-    found = before is not None and before.digest == content.digest
-    return _pushed(name, registry.push(repository, name.tag, content), found=found)
+    manifest = registry.push(repository, name.tag, content)
+    return _pushed(name, manifest, found=manifest.found)
 
 
 def as_found(name: Name, manifest: Manifest) -> Pushed:
