@@ -207,6 +207,50 @@ def test_the_smallest_change_of_a_model_is_found(name: str, change: Callable[[An
     assert (figures["passed"], figures["mismatched_rows"] > 0) == (False, True)
 
 
+def test_a_model_that_alone_says_nan_is_found() -> None:
+    """NaN by one and a number by the other is no difference that could be measured, and no agreement."""
+    model, held = fitted(xgboost, missing=True)
+    content = export.to_onnx(model, features=COLUMNS)
+
+    def silent(part: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.where(np.isnan(part).all(axis=1), np.nan, model.predict(part))
+
+    figures = parity.compare(silent, content, held)
+
+    assert (figures["passed"], figures["mismatched_rows"]) == (False, 1)
+
+
+def test_every_branch_is_asked_at_its_threshold_and_beside_it() -> None:
+    """Of each the row that gets there by the framework's own path: exactly the threshold, one float32 below, above."""
+    model, held = fitted(lambda: hist_gradient(max_iter=1), missing=False)
+    found = probes.branches(onnx.load_model_from_string(export.to_onnx(model, features=COLUMNS)), COLUMNS)
+    nodes = model._predictors[0][0].nodes
+    splits = nodes[nodes["is_leaf"] == 0]
+    assert len(found) == len(splits)
+
+    asked = probes.at_thresholds(found, held)
+
+    exact, below, above = np.split(asked, 3)
+    at = np.arange(len(found)), found.feature
+    assert (exact[at] == found.threshold).all()
+    assert (below[at] == np.nextafter(found.threshold, np.float32(-np.inf))).all()
+    assert (above[at] == np.nextafter(found.threshold, np.float32(np.inf))).all()
+    for number, row in enumerate(exact):
+        assert (found.feature[number], found.threshold[number]) in passed(nodes, row)
+    lacking = probes.missing(found, held)[: len(found)]
+    assert np.isnan(lacking[at]).all()
+
+
+def passed(nodes: Any, row: NDArray[np.float32]) -> set[tuple[int, float]]:
+    """The branches that a row passes in a tree of scikit-learn."""
+    found, at = set(), 0
+    while not nodes[at]["is_leaf"]:
+        feature, threshold = int(nodes[at]["feature_idx"]), float(nodes[at]["num_threshold"])
+        found.add((feature, trees.representable(threshold)))
+        at = int(nodes[at]["left" if row[feature] <= threshold else "right"])
+    return found
+
+
 def _classifier() -> Any:
     from sklearn.tree import DecisionTreeClassifier
 
