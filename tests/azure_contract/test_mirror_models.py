@@ -11,7 +11,7 @@ from tests.azure_contract.conftest import WORKSPACE_ID
 
 from edgeloop import registry
 from edgeloop.containers.content import OCI_CONFIG, OCI_MANIFEST, Content, ImageContent
-from edgeloop.errors import ConflictError, UnreachableError
+from edgeloop.errors import ConflictError, IntegrityError, UnreachableError
 from edgeloop.records import ModelImage, canonical_json, sha256_hex
 from edgeloop.registry.backend import CHAMPION
 from edgeloop_airflow import cli
@@ -130,6 +130,23 @@ def test_reconcile_finds_images_that_left_the_container_registry(
     assert "2 images in registry edgeloop_registry: 1 differences" in out
     assert "version 2: image sha256:000000000000 of reconcile/a is missing" in out
     assert "--mend" not in out
+
+
+def test_reconcile_takes_an_image_that_is_not_its_digests_for_lost(
+    mirrored: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registry that answers other bytes for a digest has not what was deployed; the other images are looked at."""
+    from edgeloop.containers.registry import Registry
+
+    def damaged(*_: object) -> None:
+        raise IntegrityError("other bytes")
+
+    monkeypatch.setattr(Registry, "find", damaged)
+    for number in (1, 2):
+        pushed(mirrored, register_model(mirrored, number), "reconcile/a", "sha256:" + f"{number}" * 64)
+    mirror_models()
+    assert cli.main(["reconcile", "tiny_power"]) == 1
+    assert "2 images in registry edgeloop_registry: 2 differences" in capsys.readouterr().out
 
 
 def test_reconcile_tells_what_one_side_shows_while_the_other_is_away(

@@ -181,6 +181,16 @@ def test_bytes_that_are_gone_or_changed_are_seen_and_put_back(azure: Any, models
     assert models.publish(listed(), ONNX) == listed() == models.find(1)
 
 
+def test_bytes_that_only_claim_to_be_the_models_are_replaced(azure: Any, models: AzureModels) -> None:
+    """The digest in the metadata is right and the bytes are not: publishing reads them and does not believe it."""
+    models.publish(listed(), ONNX)
+    name, damaged = f"edgeloop/tiny_power/{listed().sha256}/model.onnx", ONNX.replace(b"a", b"b")
+    models._bytes._client.upload_blob(name, damaged, overwrite=True, metadata={"sha256": listed().sha256})
+    assert models.versions() == (listed(),)
+    assert models.find(1) == replace(listed(), sha256=sha256_hex(damaged))
+    assert models.publish(listed(), ONNX) == listed() == models.find(1)
+
+
 def test_content_that_is_not_the_records_is_never_sent(azure: Any, models: AzureModels) -> None:
     """A damaged blob of the store does not become a version."""
     with pytest.raises(IntegrityError, match="not those of its record"):
