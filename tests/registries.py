@@ -178,11 +178,14 @@ class Line:
     """After how many bytes each of the first connections is cut; the others hold."""
     drops: list[int] = field(default_factory=list)
     """Which PATCH requests, counted from 1, are swallowed with their connection before the registry sees a byte."""
+    deaf: list[int] = field(default_factory=list)
+    """Which PUT requests, counted from 1, get through while their answers are lost with the connection."""
     broken: Callable[[], None] = lambda: None
     """Called when a connection was cut."""
     sent: int = 0
     connections: int = 0
     pieces: int = 0
+    puts: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -213,13 +216,17 @@ class Line:
         except OSError:
             near.close()
             return
-        back = threading.Thread(target=_pump, args=(far, near), daemon=True)
+        lost = threading.Event()
+        back = threading.Thread(target=_pump, args=(far, near, lost), daemon=True)
         back.start()
         while data := _read(near):
             data = data if left is None else data[:left]
             with self._lock:
                 self.sent += len(data)
                 self.pieces += data.startswith(b"PATCH ")
+                self.puts += data.startswith(b"PUT ")
+                if data.startswith(b"PUT ") and self.puts in self.deaf:
+                    lost.set()
                 dropped = data.startswith(b"PATCH ") and self.pieces in self.drops
             if dropped:
                 break
@@ -241,13 +248,13 @@ def _read(sock: socket.socket) -> bytes:
         return b""
 
 
-def _pump(source: socket.socket, to: socket.socket) -> None:
-    while data := _read(source):
+def _pump(source: socket.socket, to: socket.socket, lost: threading.Event) -> None:
+    while (data := _read(source)) and not lost.is_set():
         try:
             to.sendall(data)
         except OSError:
             break
-    _end(to)
+    _end(to, source)
 
 
 def _end(*socks: socket.socket) -> None:

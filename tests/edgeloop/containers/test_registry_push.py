@@ -98,6 +98,14 @@ def test_a_line_cut_in_a_blob_costs_one_piece(server: RegistryServer, line: Line
     assert line.sent < BIG + 2 * PIECE + 40_000
 
 
+def test_an_answer_that_was_lost_costs_no_byte(server: RegistryServer, line: Line, big: ImageContent) -> None:
+    """The registry took the blob and the word of it was lost: it is looked for before it is sent again."""
+    line.deaf = [2]
+    assert through(line, server).push(REPOSITORY, TAG, big).digest == big.digest
+    assert line.connections == 2
+    assert line.sent < BIG + 40_000
+
+
 def test_a_line_cut_in_a_piece_leaves_no_half_blob(server: RegistryServer, line: Line, big: ImageContent) -> None:
     """Debian's registry forgets an upload that was cut within a piece: that blob is sent anew, the others are not."""
     line.breaks = [3 * PIECE + PIECE // 2, PIECE + PIECE // 3]
