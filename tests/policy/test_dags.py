@@ -121,6 +121,21 @@ def test_stages_that_decide_run_one_at_a_time(bag: DagBag, stage: str) -> None:
     assert bag.dags[f"wind_power_{stage}"].max_active_runs == 1
 
 
+@pytest.mark.parametrize(
+    ("stage", "before"), [("train", {"register"}), ("package", {"push"}), ("rollout", {"advance", "restore"})]
+)
+def test_a_mirror_of_the_models_hides_no_failure_and_holds_up_nothing(
+    bag: DagBag, stage: str, before: set[str]
+) -> None:
+    """It is the last task and no other waits for it; where a task before it failed it fails, and with it the run."""
+    for dag in _dags(bag):
+        if dag.dag_id in HOUSE or not dag.dag_id.endswith(f"_{stage}"):
+            continue
+        task = dag.get_task("mirror_models")
+        assert (task.upstream_task_ids, task.downstream_task_ids) == (before, set())
+        assert task.trigger_rule == "none_failed"
+
+
 def test_intake_refuses_backfills(bag: DagBag) -> None:
     """What lies on the source now says nothing about a day in the past; every other way to start it stays open."""
     assert bag.dags["wind_power_intake"].allowed_run_types == {
