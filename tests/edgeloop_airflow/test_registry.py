@@ -15,7 +15,7 @@ from tests.proven import proven
 from tests.shipyard import linear
 
 from edgeloop import registry
-from edgeloop.errors import IntegrityError, NotFoundError, TrainingFailedError
+from edgeloop.errors import ConflictError, IntegrityError, NotFoundError, TrainingFailedError
 from edgeloop.records import Dataset, FileRef, ModelVersion, TrainingRun, canonical_json, sha256_hex
 from edgeloop_airflow import hooks
 from edgeloop_airflow.assets import Assets
@@ -259,6 +259,26 @@ def test_a_comparison_with_a_former_champion_does_not_count(plant: Plant) -> Non
 
     with pytest.raises(AirflowSkipException, match="but version 2 is champion by now"):
         plant.register(slow)
+
+
+def test_a_champion_that_changes_after_the_comparison_is_noticed(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another is promoted while this one is registered: no nomination; the next try compares and says why not."""
+    plant.promote(plant.register(plant.train(1.0, 0.8))[0])
+    slow, quick = plant.train(2.0, 0.95, champion=0.8), plant.train(3.0, 0.92, champion=0.8)
+    other, _ = plant.register(quick)
+    real = registry.register
+
+    def overtaken(*args: Any, **kwargs: Any) -> ModelVersion:
+        plant.promote(other)
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "register", overtaken)
+        with pytest.raises(ConflictError, match="is champion by now"):
+            plant.register(slow)
+    with pytest.raises(AirflowSkipException, match="but version 2 is champion by now"):
+        plant.register(slow)
+    assert plant.events()[-1] == "registered 3"
 
 
 def test_a_training_that_gives_the_champion_again_goes_no_further(plant: Plant) -> None:
