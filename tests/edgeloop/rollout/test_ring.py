@@ -184,6 +184,7 @@ def test_a_switch_cut_off_after_any_step_is_finished_or_restored(
     assert serves(shipyard, old) == dict.fromkeys(EVERY, True)
     cut_off(shipyard, one, dict(zip(EVERY, steps, strict=True)))
     assert roll(shipyard, one).outcome is Outcome.PASS
+    assert {site: ran(shipyard, site)[-2:] for site in EVERY} == {site: [old.id, new.id] for site in EVERY}
     assert {site: one.before for site, one in exposures(shipyard.store, new).items()} == dict.fromkeys(
         EVERY, old.reference
     )
