@@ -60,8 +60,11 @@ def test_python_distributions_are_read_wherever_they_lie() -> None:
 
 def test_upper_layers_win() -> None:
     """A later status file takes the place of the earlier, an upgraded distribution that of the older beside it."""
+    removed = Package(kind="deb", name="removed", version="1", where="all")
     below = Inventory(
-        packages=(SSL, Package(kind="pypi", name="a", version="1", where="x/")), whole=True, release="debian-12"
+        packages=(SSL, removed, Package(kind="pypi", name="a", version="1", where="x/")),
+        whole=True,
+        release="debian-12",
     )
     newer = Package(kind="deb", name="libssl3", version="4", where="amd64")
     above = Inventory(packages=(newer, Package(kind="pypi", name="a", version="2", where="x/")), whole=True)
