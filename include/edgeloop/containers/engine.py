@@ -1,7 +1,7 @@
-"""A Docker engine: what is on it, loading and pushing images, and containers that are asked from inside.
+"""A Docker engine: what is on it, loading and pulling images, and containers that are asked from inside.
 
 Three time-outs hold: CONNECT_SECONDS to find the engine at all, IDLE_SECONDS between two signs of life, WHOLE_SECONDS
-for a load or a push. An engine that does not answer raises ``UnreachableError`` naming the connection.
+for a load or a pull. An engine that does not answer raises ``UnreachableError`` naming the connection.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
-    from edgeloop.containers.endpoint import EngineEndpoint, PullLogin, RegistryEndpoint
+    from edgeloop.containers.endpoint import EngineEndpoint, PullLogin
 
 CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 60.0
@@ -159,23 +159,6 @@ class Engine:
         with self._errors(f"pull {repository}@{digest}"):
             lines = self.client.api.pull(repository, tag=digest, stream=True, decode=True, auth_config=auth)
             scan(lines, self.endpoint.connection)
-
-    def push(self, repository: str, tag: str, registry: RegistryEndpoint) -> str:
-        """Push ``repository:tag`` and return the manifest digest that the engine names.
-
-        A failed push answers 200 and puts the error into its stream, so every line of it is looked at.
-        """
-        login = {"username": registry.user, "password": registry.password} if registry.user else None
-        with self._errors(f"push {repository}:{tag} to connection {registry.connection!r}"):
-            lines = self.client.api.push(repository, tag=tag, stream=True, decode=True, auth_config=login)
-            digest = scan(lines, registry.connection)
-        if not digest:
-            raise EngineError(
-                f"The engine of connection {self.endpoint.connection!r} pushed {repository}:{tag} but named no digest.",
-                left="the image on the engine",
-                next="Clear the task; if it stays so, look at the engine's log.",
-            )
-        return digest
 
     def remove_image(self, reference: str) -> None:
         """Take a name off the engine; that it is not there is no error."""

@@ -24,9 +24,9 @@ def seconds(stamp: str) -> float:
     return datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp() + float(f"0.{fraction or 0}")
 
 
-def scan(lines: Iterator[dict[str, Any]], connection: str) -> str:
-    """Read a progress stream to its end; raises for an error line, returns the digest of its ``aux`` line."""
-    digest, deadline = "", time.monotonic() + WHOLE_SECONDS
+def scan(lines: Iterator[dict[str, Any]], connection: str) -> None:
+    """Read a progress stream to its end; raises for an error line: the engine answers 200 and goes on talking."""
+    deadline = time.monotonic() + WHOLE_SECONDS
     for line in lines:
         if "error" in line:
             raise EngineError(
@@ -34,14 +34,12 @@ def scan(lines: Iterator[dict[str, Any]], connection: str) -> str:
                 left="nothing that was there before was changed",
                 next="Check that the engine reaches that host and may use it (plain HTTP needs --insecure-registry).",
             )
-        digest = (line.get("aux") or {}).get("Digest", digest)
         if time.monotonic() > deadline:
             raise UnreachableError(
                 f"Connection {connection!r} was not done after {WHOLE_SECONDS:.0f} s.",
                 left="layers that arrived stay and are not sent again",
                 next="Check the line between engine and registry; then clear the task.",
             )
-    return digest
 
 
 def exchange(sock: Any, stdin: bytes, deadline: float) -> tuple[bytes, bytes]:

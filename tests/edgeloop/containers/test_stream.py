@@ -26,10 +26,3 @@ def test_a_stream_with_an_error_line_raises_wherever_it_stands() -> None:
     """The engine answers 200 and goes on talking after the error."""
     with pytest.raises(EngineError, match=r"'edgeloop_registry': denied"):
         scan(iter([{"status": "Pushing"}, {"error": "denied\n"}, {"status": "done"}]), "edgeloop_registry")
-
-
-def test_a_stream_ends_with_the_digest_it_named() -> None:
-    """The digest stands in an 'aux' line among others."""
-    lines = [{"status": "Pushed"}, {"aux": {"Tag": "x", "Digest": "sha256:1", "Size": 7}}, {"status": "x"}]
-    assert scan(iter(lines), "edgeloop_registry") == "sha256:1"
-    assert scan(iter([{"aux": None}]), "edgeloop_registry") == ""
