@@ -10,10 +10,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.edgeloop_airflow.yard import PORTS, Yard, bring
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from edgeloop.azure.blob import BlobAccount
     from edgeloop_airflow.hooks import Desk
+    from lab.site import Site
 
 TINY = Path(__file__).parents[1] / "data" / "pipelines" / "tiny_power"
 HEADER = "site,at,wind,power\n"
@@ -104,3 +108,22 @@ def emitted() -> Any:
         return sorted(context["outlet_events"][asset].partition_keys)
 
     return keys
+
+
+@pytest.fixture
+def yard(site: Site, pipelines_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
+    """A pipeline of this test's own on the site; its containers are removed afterwards."""
+    import docker
+
+    from lab.connections import environment
+
+    for name, value in environment(site).items():
+        monkeypatch.setenv(name, value)
+    port = next(PORTS)
+    bring(pipelines_folder, f"yard{port}", port)
+    yield Yard(f"yard{port}")
+    for device in site.devices:
+        client = docker.DockerClient(base_url=device.docker, timeout=30)
+        for one in client.containers.list(all=True, filters={"label": f"edgeloop.pipeline=yard{port}"}):
+            one.remove(force=True)
+        client.close()

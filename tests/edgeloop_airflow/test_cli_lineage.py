@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import itertools
 import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.edgeloop_airflow.yard import Yard, bring
+from tests.edgeloop_airflow.yard import PORTS, Yard, bring
 from tests.proven import proven
 from tests.shipyard import linear
 
@@ -16,33 +15,13 @@ from edgeloop.rollout import history
 from edgeloop_airflow import cli, cli_lineage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from edgeloop.records import ModelVersion
     from lab.site import Site
 
-PORTS = itertools.count(18500)
 CANARY = "R80711"
-
-
-@pytest.fixture
-def yard(site: Site, pipelines_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
-    """A pipeline of this test's own on the site; its containers are removed afterwards."""
-    import docker
-
-    from lab.connections import environment
-
-    for name, value in environment(site).items():
-        monkeypatch.setenv(name, value)
-    port = next(PORTS)
-    bring(pipelines_folder, f"yard{port}", port)
-    yield Yard(f"yard{port}")
-    for device in site.devices:
-        client = docker.DockerClient(base_url=device.docker, timeout=30)
-        for one in client.containers.list(all=True, filters={"label": f"edgeloop.pipeline=yard{port}"}):
-            one.remove(force=True)
-        client.close()
 
 
 @pytest.fixture

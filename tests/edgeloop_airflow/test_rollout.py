@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import urllib.request
 from dataclasses import replace
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped
-from tests.edgeloop_airflow.yard import Ti, Yard, bring
+from tests.edgeloop_airflow.yard import Ti, Yard
 
 from edgeloop import registry
 from edgeloop.errors import NotFoundError, RolloutFailedError
@@ -20,33 +19,10 @@ from edgeloop.rollout.exposure import exposures
 from edgeloop_airflow.rollout import ANSWER, ANSWERED_BY, ApproveOperator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from edgeloop.records import ModelVersion
     from lab.site import Site
 
-PORTS = itertools.count(18300)
 EVERY = ("R80711", "R80721", "R80736")
-
-
-@pytest.fixture
-def yard(site: Site, pipelines_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
-    """A pipeline of this test's own on the site; its containers are removed afterwards."""
-    import docker
-
-    from lab.connections import environment
-
-    for name, value in environment(site).items():
-        monkeypatch.setenv(name, value)
-    port = next(PORTS)
-    bring(pipelines_folder, f"yard{port}", port)
-    yield Yard(f"yard{port}")
-    for device in site.devices:
-        client = docker.DockerClient(base_url=device.docker, timeout=30)
-        for one in client.containers.list(all=True, filters={"label": f"edgeloop.pipeline=yard{port}"}):
-            one.remove(force=True)
-        client.close()
 
 
 def serving(site: Site, yard: Yard) -> dict[str, str]:

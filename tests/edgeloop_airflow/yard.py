@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,8 @@ OPERATORS = {
     "report": ReportOperator,
 }
 ANNOUNCING = {"push", "advance"}
+PORTS = itertools.count(18300)
+"""Where scorers listen: one for each test."""
 
 
 def bring(folder: Path, name: str, port: int) -> None:

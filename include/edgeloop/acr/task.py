@@ -28,24 +28,10 @@ MARK = "EDGELOOP-PROOF "
 RUN_SECONDS = 1800
 """For the whole run in Azure; the specification takes 300 to 28800."""
 BUILD_SECONDS, PROVE_SECONDS, PUSH_SECONDS = 900, 120, 600
-CHECK = """
-import json, os, sys, time, urllib.error, urllib.request
+CHECK = f"""
+import json, os, struct, sys, time, urllib.error, urllib.request
 ask = json.load(open(sys.argv[1]))
-def get(path, body=None, timeout=ask["timeout"]):
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request("http://127.0.0.1:%d%s" % (ask["port"], path), data)
-    request.add_header("Content-Type", "application/json")
-    with urllib.request.urlopen(request, timeout=timeout) as answer:
-        return json.load(answer)
-deadline = time.time() + ask["ready"]
-while True:
-    try:
-        get("/v2/health/ready", timeout=2)
-        break
-    except (OSError, ValueError) as error:
-        if time.time() > deadline:
-            sys.exit("not ready: %s" % error)
-        time.sleep(0.05)
+{proof.ASKING}
 ready, tick = time.clock_gettime(time.CLOCK_BOOTTIME), os.sysconf("SC_CLK_TCK")
 began, cpu, scorers = ready, 0.0, []
 for process in os.listdir("/proc"):
@@ -57,17 +43,13 @@ for process in os.listdir("/proc"):
         scorers.append(process)
         began = min(began, int(fields[19]) / tick)
         cpu += (int(fields[11]) + int(fields[12])) / tick
-try:
-    answer = get(ask["path"], ask["body"])
-except urllib.error.HTTPError as error:
-    sys.exit("%d: %s" % (error.code, error.read(500).decode(errors="replace")))
+answer = infer()
 memory = sum(int(line.split()[1]) * 1024 for one in scorers for line in open("/proc/%s/status" % one)
              if line.startswith("VmRSS"))
-output = next((one for one in answer.get("outputs", []) if one.get("name") == "Y"), {})
-said = {"start_seconds": round(ready - began, 3), "cpu_seconds": round(cpu, 3), "memory_bytes": memory,
-        "answer": {"outputs": [output]}}
+output = next((one for one in answer.get("outputs", []) if one.get("name") == "Y"), {{}})
+said = {{"start_seconds": round(ready - began, 3), "cpu_seconds": round(cpu, 3), "memory_bytes": memory,
+        "answer": {{"outputs": [output]}}}}
 print(ask["mark"] + json.dumps(said), flush=True)
-import struct
 def packed(values):
     return [struct.pack("<f", one) for one in values]
 try:

@@ -26,15 +26,18 @@ PORT = 8080
 USER = "10001:10001"
 MEMORY_LIMIT = "1g"
 
-CLIENT = """
-import json, os, sys, time, urllib.error, urllib.request
-ask = json.load(sys.stdin)
+ASKING = """
 def get(path, body=None, timeout=ask["timeout"]):
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request("http://127.0.0.1:%d%s" % (ask["port"], path), data)
     request.add_header("Content-Type", "application/json")
     with urllib.request.urlopen(request, timeout=timeout) as answer:
         return json.load(answer)
+def infer():
+    try:
+        return get(ask["path"], ask["body"])
+    except urllib.error.HTTPError as error:
+        sys.exit("%d: %s" % (error.code, error.read(500).decode(errors="replace")))
 deadline = time.time() + ask["ready"]
 while True:
     try:
@@ -44,6 +47,12 @@ while True:
         if time.time() > deadline:
             sys.exit("not ready: %s" % error)
         time.sleep(0.05)
+"""
+"""Waits until the scorer of ``ask`` is ready, and can ask it the golden rows."""
+CLIENT = f"""
+import json, os, sys, time, urllib.error, urllib.request
+ask = json.load(sys.stdin)
+{ASKING}
 ready = time.time()
 cpu = 0.0
 for process in os.listdir("/proc"):
@@ -53,11 +62,7 @@ for process in os.listdir("/proc"):
         continue
     if fields[1] == "1":
         cpu += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-try:
-    answer = get(ask["path"], ask["body"])
-except urllib.error.HTTPError as error:
-    sys.exit("%d: %s" % (error.code, error.read(500).decode(errors="replace")))
-print(json.dumps({"ready": ready, "cpu": cpu, "answer": answer}))
+print(json.dumps({{"ready": ready, "cpu": cpu, "answer": infer()}}))
 """
 
 
