@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +20,7 @@ from edgeloop.records import Batch, Certificate, DriftVerdict, ModelImage, Model
 from edgeloop.store import Store
 from lab import historian
 from lab.airflow_api import AirflowApi, wait_for
+from lab.airflow_http import AirflowApiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -162,15 +164,24 @@ class Loop:
 
     def heal(self) -> int:
         """Clear what failed in an earlier life of this site, as on-call would; returns how many runs."""
-        failed = [run for stage in STAGES for run in self.admin.runs(self.dag(stage), state="failed")]
+        failed = [run for stage in STAGES for run in self._failed_of(stage)]
         for run in failed:
             self.oncall.clear_run(run.dag_id, run.run_id, only_failed=True)
         return len(failed)
 
     def failed(self) -> list[Run]:
         """Runs of this pipeline that failed since this loop was opened, but for those tolerated."""
-        runs = [run for stage in STAGES for run in self.admin.runs(self.dag(stage), state="failed")]
+        runs = [run for stage in STAGES for run in self._failed_of(stage)]
         return [run for run in runs if run.run_id not in self.tolerated and run.ended and run.ended > self._since]
+
+    def _failed_of(self, stage: str) -> tuple[Run, ...]:
+        """A fresh Airflow is healthy before it has read its DAGs; one that it does not know yet has no runs."""
+        try:
+            return self.admin.runs(self.dag(stage), state="failed")
+        except AirflowApiError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            return ()
 
     def explain(self, run: Run) -> str:
         """Which task of a run failed, and the last lines of its log."""

@@ -9,7 +9,6 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.edgeloop_airflow.test_rollout import yard
 
 from edgeloop import registry
 from edgeloop.azure.blob import BlobContainer
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.edgeloop_airflow.yard import Yard
-
-__all__ = ["yard"]
 
 DIED = 9
 DIGITS = re.compile(r"[0-9a-f]{12,}|yard\d+|\?.*")
