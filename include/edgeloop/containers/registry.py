@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,11 @@ from edgeloop.containers.content import Content
 from edgeloop.containers.endpoint import PullLogin
 from edgeloop.containers.registry_upload import Upload
 from edgeloop.containers.registry_wire import WHOLE_SECONDS, Call, CutError, Deadline, Wire
-from edgeloop.errors import IntegrityError, NotFoundError
+from edgeloop.errors import ConflictError, IntegrityError, NotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgeloop.containers.content import ImageContent
     from edgeloop.containers.endpoint import RegistryEndpoint
     from edgeloop.containers.referrers import Attached
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["PUSH_SECONDS", "WHOLE_SECONDS", "Blob", "Manifest", "Registry"]
 
 PUSH_SECONDS = 1800.0
+PAUSES = (0.1, 0.3, 1.0, 3.0)
+BLOB_UNKNOWN = "MANIFEST_BLOB_UNKNOWN"
 OK = 200
 LOG = logging.getLogger(__name__)
 
@@ -148,7 +153,12 @@ class Registry:
         before = registry_manifests.read(self.wire, repository, tag, deadline)
         there = before is not None and before.digest == image.digest
         if not there:
-            registry_manifests.write(self.wire, repository, tag, image.manifest, deadline)
+            self._named(
+                repository,
+                image,
+                deadline,
+                lambda: registry_manifests.write(self.wire, repository, tag, image.manifest, deadline),
+            )
         found = self.get(repository, tag)
         if found.digest != image.digest:
             raise problems.other_bytes(self.endpoint, image.digest, found.digest, f"{repository}:{tag}")
@@ -177,7 +187,12 @@ class Registry:
         if entry in self.attached(repository, subject.digest):
             return entry
         self._send_blobs(repository, whole, deadline)
-        registry_referrers.write(self.wire, repository, subject.digest, whole, deadline)
+        self._named(
+            repository,
+            whole,
+            deadline,
+            lambda: registry_referrers.write(self.wire, repository, subject.digest, whole, deadline),
+        )
         if entry.digest not in {one.digest for one in self.attached(repository, subject.digest)}:
             raise problems.other_bytes(self.endpoint, whole.digest, "others", f"what belongs to {subject_digest}")
         return entry
@@ -205,6 +220,21 @@ class Registry:
                     self.endpoint, content.descriptor.digest, "nothing", f"a blob of {repository} that it took"
                 )
             LOG.info("Sent %s, %d bytes, to %s", content.descriptor.digest[:19], upload.sent, repository)
+
+    def _named(self, repository: str, image: ImageContent, deadline: Deadline, write: Callable[[], object]) -> None:
+        """Write what names the blobs of ``image``, which are there."""
+        for pause in (*PAUSES, None):
+            try:
+                write()
+            except ConflictError as error:
+                # While somebody else sends the same blob, Debian's registry has its link empty for a moment and says
+                # that it does not know the blob (seen in 3 of 60 rounds of five pushes at once).
+                if pause is None or BLOB_UNKNOWN not in error.what:
+                    raise
+                time.sleep(pause)
+                self._send_blobs(repository, image, deadline)
+            else:
+                return
 
     def _has(self, repository: str, content: Content, deadline: Deadline) -> bool:
         digest = content.descriptor.digest

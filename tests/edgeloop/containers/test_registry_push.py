@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.registries import SBOM, Line, RegistryServer, image, layer_file, sbom
@@ -13,7 +13,7 @@ from tests.registries import SBOM, Line, RegistryServer, image, layer_file, sbom
 from edgeloop.containers import registry_manifests, registry_upload, registry_wire
 from edgeloop.containers.content import OCI_LAYER, Content
 from edgeloop.containers.registry import Registry
-from edgeloop.errors import ConfigurationError, IntegrityError, NotFoundError, UnreachableError
+from edgeloop.errors import ConfigurationError, ConflictError, IntegrityError, NotFoundError, UnreachableError
 from edgeloop.packaging import push
 from edgeloop.packaging.build import Name
 from edgeloop.record_base import canonical_json
@@ -212,6 +212,26 @@ def test_two_pushes_of_one_image_at_once_both_find_it(server: RegistryServer, bi
     for one in pushes:
         one.join()
     assert found == [big.digest] * 3
+
+
+@pytest.mark.parametrize(("said", "ends"), [("MANIFEST_BLOB_UNKNOWN", "pushed"), ("DENIED", "refused")])
+def test_a_blob_that_the_registry_does_not_see_for_a_moment_is_waited_for(
+    server: RegistryServer, big: ImageContent, monkeypatch: pytest.MonkeyPatch, said: str, ends: str
+) -> None:
+    """Debian's registry has a blob's link empty while somebody else sends the same one; no other refusal is."""
+    really, refusals = registry_manifests.write, [ConflictError(f"refused: 400 ({said})")]
+
+    def write(*arguments: Any) -> object:
+        if refusals:
+            raise refusals.pop()
+        return really(*arguments)
+
+    monkeypatch.setattr(registry_manifests, "write", write)
+    try:
+        found = "pushed" if Registry(server.endpoint()).push(REPOSITORY, TAG, big).digest == big.digest else "other"
+    except ConflictError:
+        found = "refused"
+    assert found == ends
 
 
 def test_a_tag_that_somebody_else_took_meanwhile_is_an_integrity_error(
