@@ -52,11 +52,6 @@ def azure_ml_workspace(spec: Workspace) -> WorkspaceEndpoint:
     return endpoint_of(spec, azure_identity(spec.connection))
 
 
-async def azure_ml_workspace_async(spec: Workspace) -> WorkspaceEndpoint:
-    """As :func:`azure_ml_workspace`, for triggers."""
-    return endpoint_of(spec, await azure_identity_async(spec.connection))
-
-
 def endpoint_of(spec: Workspace, identity: Identity) -> WorkspaceEndpoint:
     """The workspace of a section, asked by ``identity``."""
     return WorkspaceEndpoint(

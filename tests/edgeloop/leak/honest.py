@@ -59,27 +59,13 @@ def kinds() -> list[Any]:
 def converted(model: Any) -> bytes:
     """The model as ONNX."""
     import skl2onnx
-    from skl2onnx.common import _container
     from skl2onnx.common.data_types import FloatTensorType
 
-    original = _container.make_node
+    from edgeloop_trainer.export import integers
 
-    def make_node(*args: Any, **attributes: Any) -> Any:
-        # protobuf 7 refuses a bool in an integer attribute; skl2onnx 1.20 puts some into its tree ensembles.
-        plain = {
-            key: [int(v) if isinstance(v, (bool, np.bool_)) else v for v in value]
-            if isinstance(value, (list, tuple, np.ndarray))
-            else value
-            for key, value in attributes.items()
-        }
-        return original(*args, **plain)
-
-    _container.make_node = make_node
-    try:
+    with integers():
         types = [("X", FloatTensorType([None, len(FEATURES)]))]
         return skl2onnx.to_onnx(model, initial_types=types, target_opset=17).SerializeToString()
-    finally:
-        _container.make_node = original
 
 
 def fitted(estimator: Any, frame: pd.DataFrame, seed: int, rows: int = 500) -> tuple[Any, pd.DataFrame]:

@@ -70,7 +70,7 @@ def _sklearn(model: Any, features: int) -> Any:
     if not is_regressor(last):
         raise ExportError(f"{type(last).__name__} is no regressor; the scorer answers one number for a row")
     found = _sklearn_trees(last)
-    with _integers():
+    with integers():
         proto = skl2onnx.to_onnx(
             model,
             initial_types=[(INPUT, FloatTensorType([None, features]))],
@@ -161,7 +161,7 @@ def _ensemble(proto: Any) -> Any:
 
 
 @contextmanager
-def _integers() -> Iterator[None]:
+def integers() -> Iterator[None]:
     """Let skl2onnx write truth values as the integers that ONNX has for them.
 
     protobuf 7 refuses a bool in an integer attribute; skl2onnx 1.20 puts some into HistGradientBoosting's trees.
