@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from lab.site import Site
 
 TINY = Path(__file__).parents[1] / "data" / "pipelines" / "tiny_power"
+SAMPLES = Path(__file__).resolve().parents[2] / "include" / "pipelines"
 HEADER = "site,at,wind,power\n"
 
 
@@ -108,6 +110,21 @@ def emitted() -> Any:
         return sorted(context["outlet_events"][asset].partition_keys)
 
     return keys
+
+
+@pytest.fixture
+def sample(blob_account: BlobAccount, pipelines_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """The sample pipeline's desk, on a container of this test's own."""
+    from edgeloop_airflow import hooks
+
+    home = pipelines_folder / "wind_power"
+    shutil.copytree(SAMPLES / "wind_power", home, ignore=shutil.ignore_patterns("__pycache__"))
+    spec = home / "pipeline.yaml"
+    text = spec.read_text(encoding="utf-8").replace("container: wind-power", f"container: t{uuid.uuid4().hex[:20]}")
+    spec.write_text(text, encoding="utf-8")
+    account = {"conn_type": "wasb", "extra": {"connection_string": blob_account.connection_string}}
+    monkeypatch.setenv("AIRFLOW_CONN_EDGELOOP_PRIVATE", json.dumps(account))
+    return hooks.desk("wind_power")
 
 
 @pytest.fixture

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import uuid
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,27 +11,17 @@ from edgeloop import registry
 from edgeloop.records import ModelImage, ModelVersion, sha256_hex
 from edgeloop.registry.promotions import Change, entry_body, opened
 from edgeloop.rollout import history as devices
-from edgeloop_airflow import hooks
 from edgeloop_airflow.cli import main
 
 if TYPE_CHECKING:
-    from edgeloop.azure.blob import BlobAccount
     from edgeloop.store import Store
-
-PIPELINES = Path(__file__).resolve().parents[2] / "include" / "pipelines"
+    from edgeloop_airflow.hooks import Desk
 
 
 @pytest.fixture
-def store(blob_account: BlobAccount, pipelines_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def store(sample: Desk) -> Store:
     """The records of the sample pipeline, in a container of this test's own."""
-    home = pipelines_folder / "wind_power"
-    shutil.copytree(PIPELINES / "wind_power", home, ignore=shutil.ignore_patterns("__pycache__"))
-    spec = home / "pipeline.yaml"
-    text = spec.read_text(encoding="utf-8").replace("container: wind-power", f"container: t{uuid.uuid4().hex[:20]}")
-    spec.write_text(text, encoding="utf-8")
-    account = {"conn_type": "wasb", "extra": {"connection_string": blob_account.connection_string}}
-    monkeypatch.setenv("AIRFLOW_CONN_EDGELOOP_PRIVATE", json.dumps(account))
-    return hooks.desk("wind_power").store
+    return sample.store
 
 
 def model(store: Store, number: int) -> ModelVersion:

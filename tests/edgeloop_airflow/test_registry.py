@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
-import uuid
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +14,14 @@ from tests.shipyard import linear
 from edgeloop import registry
 from edgeloop.errors import ConflictError, IntegrityError, NotFoundError, TrainingFailedError
 from edgeloop.records import Dataset, FileRef, ModelVersion, TrainingRun, canonical_json, sha256_hex
-from edgeloop_airflow import hooks
 from edgeloop_airflow.assets import Assets
 from edgeloop_airflow.registry import RegisterModelOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from edgeloop.azure.blob import BlobAccount
     from edgeloop_airflow.hooks import Desk
 
-PIPELINES = Path(__file__).resolve().parents[2] / "include" / "pipelines"
 MODEL = Assets("wind_power").model
 FEATURES = 8
 
@@ -125,16 +119,9 @@ def pairs(ours: float, theirs: float, days: int = 14) -> dict[str, Any]:
 
 
 @pytest.fixture
-def plant(blob_account: BlobAccount, pipelines_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Plant:
+def plant(sample: Desk) -> Plant:
     """The sample pipeline on this test's own container."""
-    home = pipelines_folder / "wind_power"
-    shutil.copytree(PIPELINES / "wind_power", home, ignore=shutil.ignore_patterns("__pycache__"))
-    spec = home / "pipeline.yaml"
-    text = spec.read_text(encoding="utf-8").replace("container: wind-power", f"container: t{uuid.uuid4().hex[:20]}")
-    spec.write_text(text, encoding="utf-8")
-    account = {"conn_type": "wasb", "extra": {"connection_string": blob_account.connection_string}}
-    monkeypatch.setenv("AIRFLOW_CONN_EDGELOOP_PRIVATE", json.dumps(account))
-    return Plant(desk=hooks.desk("wind_power"))
+    return Plant(desk=sample)
 
 
 def test_the_first_model_becomes_the_candidate(plant: Plant) -> None:
