@@ -23,7 +23,7 @@ class AcrTask(Part):
     subscription: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
     resource_group: Annotated[str, Field(min_length=1, max_length=90)]
     registry: Annotated[str, Field(pattern=r"^[a-zA-Z0-9]{5,50}$")]
-    """The registry's name, without ``.azurecr.io``."""
+    """The registry's name, the first word of its login server."""
     agent_pool: str = ""
     """A pool of the registry's own, where its tasks must reach a private network; "" is Azure's own machines."""
 
@@ -54,7 +54,7 @@ class Image(Part):
         if self.builder == "acr_task" and not in_registry(self.base):
             raise wrong(
                 f"is {self.base!r}, and a task takes its base from the registry: name it whole, "
-                "<registry>.azurecr.io/edgeloop/scorer-base:<tag>",
+                "<login server>/edgeloop/scorer-base:<tag>",
                 "base",
             )
         return self

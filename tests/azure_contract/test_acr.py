@@ -108,7 +108,7 @@ def cloud(azure: Azure, server: RegistryServer, monkeypatch: pytest.MonkeyPatch)
     model = replace(version_of("wind", GOOD, 1), tags=("dataset=abc",))
     recipe = build.Recipe(base=base.reference, features=FEATURES, host=server.address, repository="wind")
     azure.seed(arm={REGISTRY_ID: {"location": "westeurope", "sku": {"name": "Basic"}, "properties": {
-        "loginServer": "edgeacr.azurecr.io"}}})  # fmt: skip
+        "loginServer": "edgeacr.example.net"}}})  # fmt: skip
     azure.seed(blobs={"edgemlstore/acrsources/before": "x"})
     with resource.connect() as arm:
         builder = AcrTaskBuilder(
@@ -239,9 +239,9 @@ def test_what_was_pushed_gets_its_tags_and_its_bill(cloud: Cloud) -> None:
 
 def test_the_registry_that_builds_is_the_one_that_is_pushed_to(cloud: Cloud) -> None:
     """A connection to another registry, or a registry that Azure does not know, is told by field."""
-    with pytest.raises(ConfigurationError, match=r"answers at edgeacr.azurecr.io, but connection 'edgeloop_registry'"):
+    with pytest.raises(ConfigurationError, match=r"answers at edgeacr.example.net, but connection 'edgeloop_registry'"):
         cloud.builder.runs.require_host(cloud.builder.registry.endpoint)
-    cloud.builder.runs.require_host(replace(cloud.builder.registry.endpoint, host="EdgeAcr.azurecr.io"))
+    cloud.builder.runs.require_host(replace(cloud.builder.registry.endpoint, host="EdgeAcr.example.net"))
     runs = cloud.builder.runs
     other = Runs(replace(runs.registry, registry="otheracr"), runs.arm)
     with pytest.raises(NotFoundError, match="There is no registry 'otheracr' in resource group 'edge-rg'"):

@@ -165,10 +165,10 @@ TASK = {"subscription": "11111111-1111-1111-1111-111111111111", "resource_group"
 @pytest.mark.parametrize(
     ("changes", "field", "remedy"),
     [
-        ({"base": "edgeacr.azurecr.io/base:1"}, "image.builder", "subscription, resource_group and registry"),
+        ({"base": "edgeacr.example.net/base:1"}, "image.builder", "subscription, resource_group and registry"),
         ({"acr": TASK}, "image.base", "name it whole"),
-        ({"base": "edgeacr.azurecr.io/base:1", "acr": {**TASK, "registry": "edge-acr"}}, "image.acr.registry", ""),
-        ({"base": "edgeacr.azurecr.io/base:1", "acr": {**TASK, "subscription": "x"}}, "image.acr.subscription", ""),
+        ({"base": "edgeacr.example.net/base:1", "acr": {**TASK, "registry": "edge-acr"}}, "image.acr.registry", ""),
+        ({"base": "edgeacr.example.net/base:1", "acr": {**TASK, "subscription": "x"}}, "image.acr.subscription", ""),
     ],
 )
 def test_a_pipeline_that_lacks_what_a_task_needs_is_refused_at_load(
@@ -186,7 +186,7 @@ def test_a_pipeline_that_lacks_what_a_task_needs_is_refused_at_load(
 def test_a_pipeline_may_be_built_by_a_task() -> None:
     """With a registry, and a base in it."""
     body = yaml.safe_load(TINY.read_text())
-    body["image"] |= {"builder": "acr_task", "acr": TASK, "base": "edgeacr.azurecr.io/base:1"}
+    body["image"] |= {"builder": "acr_task", "acr": TASK, "base": "edgeacr.example.net/base:1"}
     parsed, problems = parse_spec(yaml.safe_dump(body, sort_keys=False), "pipeline.yaml")
     assert not problems
     assert parsed is not None
