@@ -49,7 +49,7 @@ format: setup  ## Let ruff repair what it can
 	@$(PY) -m ruff check --fix --exit-zero .
 	@$(PY) -m ruff format .
 
-test: root setup lab-install lint  ## Lint, then every test, in three runs at once with a lab site each (root; 20 to 30 minutes after set-up)
+test: root setup lab-install lint  ## Lint, then every test, in three runs at once with a lab site each (root; 35 to 45 minutes after set-up)
 	@tools/test.sh
 
 bench: root setup lab-install  ## Measure every figure against its bar, or some: ONLY=name,name (root)

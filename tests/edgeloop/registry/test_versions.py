@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.proven import proven
 
 from edgeloop import registry
 from edgeloop.errors import IntegrityError, TrainingFailedError
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     Training = Callable[..., TrainingRun]
 
 AT_ONCE = 8
+MLP = Path(__file__).parents[2] / "data" / "onnx" / "mlp.onnx"
 
 
 def test_the_first_model_is_version_one_and_its_bytes_are_stored(
@@ -51,6 +54,18 @@ def test_the_same_bytes_are_the_same_version(store: Store, registered: Register,
     assert again == first
     assert len(store.ledger("promotions")) == 1
     assert store.children(training_run(2).id, ModelVersion) == [first]
+
+
+def test_an_onnx_file_of_another_framework_is_registered(
+    store: Store, container: BlobContainer, training_run: Training
+) -> None:
+    """What PyTorch exported by itself becomes a version like any other."""
+    onnx = MLP.read_bytes()
+    model = registry.register(
+        store, container, pipeline="wind", onnx=onnx, training_run=training_run(),
+        metrics=proven(onnx, {"accuracy": 0.9}), features=3,
+    )  # fmt: skip
+    assert (model.version, container.get(model.blob)) == (1, onnx)
 
 
 def test_other_bytes_are_the_next_version(registered: Register) -> None:
