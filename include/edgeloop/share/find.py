@@ -35,7 +35,7 @@ CLOSED = re.compile(r"^\S*find: '(?:\./)?(.*)': Permission denied$", re.MULTILIN
 TIMES = re.compile(rb"(?:[0-9]+\.[0-9]{9}0\n)+")
 TOLD_BYTES = 1024 * 1024
 PIPE_BYTES = 1024 * 1024
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 64 * 1024
 
 
 @lru_cache(maxsize=1)
@@ -125,11 +125,14 @@ class Find:
         self._taken += len(paths)
         rows = zip(records[0::FIELDS], _times(records[1::FIELDS]), names, paths, strict=True)
         if marks is None and not tricky:
-            self.files += [
+            found = [
                 tuple.__new__(Seen, (path, int(size), at if at is not None else _asked(path, top), ""))
                 for size, at, name, path in rows
                 if wanted(name, path) and not excluded(name, path)
             ]
+            # In order already while find goes on: what is left for the end are a few merges.
+            found.sort(key=BY_PATH)
+            self.files += found
             return
         for size, at, name, path in rows:
             if marks is not None and marks(name, path):
