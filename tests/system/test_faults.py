@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lab import campaign, campaign_site, campaign_work
-from lab.campaign_intake import ShareGone
 from lab.campaign_kinds import KINDS
-from lab.campaign_strikes import Outage
 
 if TYPE_CHECKING:
     from lab.campaign import Result
     from lab.campaign_site import Ground
-    from lab.campaign_strikes import Kind
 
 pytestmark = [pytest.mark.system, pytest.mark.fault, pytest.mark.timeout(600)]
 
@@ -42,18 +38,7 @@ WAVES = (
 )
 """Kinds that strike different parts and different work strike at once: most of a round is waiting for time-outs."""
 
-SHORTER = {"share_gone": (6.0, 12.0), "vm_link_cut_for_a_minute": (20.0, 25.0)}
-"""`make faults` takes the share and the VM's link away for a minute."""
-
 ORDERED = [name for wave in WAVES for name in wave]
-
-
-def shortened(kind: Kind) -> Kind:
-    """The kind, gone for less where the campaign takes its time."""
-    if kind.name not in SHORTER:
-        return kind
-    assert isinstance(kind, ShareGone | Outage)
-    return replace(kind, gone=SHORTER[kind.name])
 
 
 class Rounds:
@@ -67,7 +52,7 @@ class Rounds:
         """The round of a kind."""
         if name not in self.results:
             wave = next(wave for wave in WAVES if name in wave)
-            kinds = [shortened(kind) for kind in KINDS if kind.name in wave]
+            kinds = [kind for kind in KINDS if kind.name in wave]
             struck = campaign.together(self.ground, kinds, SEED)
             self.results |= {one.kind: one for one in struck}
         return self.results[name]
