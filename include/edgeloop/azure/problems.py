@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from edgeloop.azure.account import BlobAccount
 
-REFUSED = (401, 403)
+UNAUTHORIZED = 401
+REFUSED = (UNAUTHORIZED, 403)
 REDIRECTS = (301, 302, 303, 307, 308)
 BUSY = (429, 500, 502, 503, 504)
 NOT_FOUND, EXISTS, CHANGED = 404, 409, 412
@@ -30,6 +31,12 @@ CORRUPTED = "Md5Mismatch"
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 QUERY = re.compile(r"\?[^\s'\")]+")
 """What follows a URL's question mark: with a SAS it is the signature, and libraries quote the URL that failed."""
+
+
+def refuses_token(status: int, code: str) -> bool:
+    """Whether an answer to a request with a token of Entra ID says that it is no good, and not what it lacks."""
+    # Azurite answers 403 with a code that Azure gives a wrong signature.
+    return status == UNAUTHORIZED or (status in REFUSED and code == "AuthenticationFailed")
 
 
 def not_found(account: BlobAccount, blob: str) -> NotFoundError:

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from edgeloop.azure import account as accounts
 from edgeloop.azure import problems
+from edgeloop.azure.entra import Tokens
 from edgeloop.azure.features import refuse_newer
 from edgeloop.azure.listing import page
 from edgeloop.azure.signing import shared_key
@@ -53,7 +54,7 @@ class Wire:
         self._account, self._features, self._container = account, account.features, client.container_name
         where = urlsplit(client.url)
         self._path, self._sas = where.path, where.query
-        self._version, self._key = client.api_version, _key(client)
+        self._version, self._key, self._tokens = client.api_version, _key(client), _tokens(client)
         self._manager = _manager(account, where.scheme, where.hostname or "")
         url = f"{where.scheme}://{where.netloc}"
         self._url = f"{url}{where.path}"
@@ -128,6 +129,7 @@ class Wire:
         asked = f"?{query}" if query else ""
         sas = f"{'&' if query else '?'}{self._sas}" if self._sas else ""
         pauses = iter(PAUSES[: accounts.RETRIES])
+        renewed = self._tokens is None
         while True:
             pause = next(pauses, None)
             signed = self._signed(method, path, query, headers)
@@ -139,9 +141,19 @@ class Wire:
                 if pause is None or isinstance(error, SSLError):
                     raise problems.silent(self._account, error) from None  # it may quote a SAS
             else:
+                if not renewed and self._renew(reply, signed):
+                    renewed = True
+                    continue
                 if pause is None or not _again(reply):
                     return reply
             time.sleep(pause)
+
+    def _renew(self, reply: urllib3.BaseHTTPResponse, signed: Mapping[str, str]) -> bool:
+        """Whether the reply refuses the token, which is then forgotten: the next request brings another."""
+        refused = problems.refuses_token(reply.status, reply.headers.get("x-ms-error-code") or "")
+        if refused and self._tokens is not None:
+            self._tokens.refused(signed["Authorization"])
+        return refused
 
     def _signed(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> dict[str, str]:
         dated = {**headers, "x-ms-version": self._version, "x-ms-date": formatdate(usegmt=True)}
@@ -152,6 +164,8 @@ class Wire:
             dated["Authorization"] = shared_key(
                 name, key, method=method, path=self._path + path, query=wanted, headers=dated
             )
+        elif self._tokens is not None:
+            dated["Authorization"] = self._tokens.header()
         return dated
 
     def _problem(self, name: str, reply: urllib3.BaseHTTPResponse) -> Exception:
@@ -162,9 +176,16 @@ class Wire:
 
 
 def _key(client: ContainerClient) -> tuple[str, bytes] | None:
-    """The account's name and key; None where a SAS opens it."""
+    """The account's name and key; None where a SAS or a token opens it."""
     credential = client.credential
-    return None if credential is None else (credential.account_name, base64.b64decode(credential.account_key))
+    if credential is None or isinstance(credential, Tokens):
+        return None
+    return credential.account_name, base64.b64decode(credential.account_key)
+
+
+def _tokens(client: ContainerClient) -> Tokens | None:
+    """The tokens of Entra ID that open the account."""
+    return client.credential if isinstance(client.credential, Tokens) else None
 
 
 def _again(reply: urllib3.BaseHTTPResponse) -> bool:
