@@ -1,10 +1,11 @@
 """Staging over SSH against scp and tar: 1 GiB up and down, 5,000 files of 20 KiB; wall time and peak memory.
 
 Each runs over the lab VM's sshd with aes128-gcm, from and to memory on this side, logins included. The bars of the
-large file are those of the issue: half of scp's speed with paramiko, 0.8 of it with OpenSSH's client. What scp does not
-do is compared with scp and that: `brought` asks what is there and checks the sha256 on arrival (scp, then a hash),
-`staged` also writes the job's folder through to the disk (scp, a hash and a flush). The small files are brought and
-checked, their peers check nothing. Both ends share one machine's processors here.
+large file are those of the issue: half of scp's speed with paramiko, 0.8 of it with OpenSSH's client. `up` and `down`
+carry the bytes, as scp does. What scp does not do is compared with scp and that: `fetched` hashes what comes down, as
+outputs are collected, `brought` asks what is there and checks the sha256 on arrival (scp, then a hash), `staged` also
+writes the job's folder through to the disk (scp, a hash and a flush). The small files are brought and checked, their
+peers check nothing. Both ends share one machine's processors here.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ def measure(say: Callable[[str], None]) -> list[Figure]:
             return [
                 *_large("up", large, here, say),
                 *_large("down", large, here, say),
+                *_fetched(large, here, say),
                 *_checked("brought", large, here, say),
                 *_checked("staged", large, here, say),
                 *_small(many, here, say),
@@ -78,18 +80,15 @@ def _runs() -> int:
 
 def _large(way: str, folder: Path, here: Path, say: Callable[[str], None]) -> list[Figure]:
     scp: list[float] = []
-    hashed: list[float] = []
     ours: dict[str, list[Cost]] = {client: [] for client in CLIENTS}
     if way == "down":
-        timed(["scp", *options(here), str(folder / "one.bin"), f"{login()}:{FOLDER}.bin"])
+        _left_there(folder, here)
     for number in range(1, _runs() + 1):
         there, back = f"{login()}:{FOLDER}.bin", str(here / "back.bin")
         _rest(way, here)
         scp.append(
             timed(["scp", *options(here), *([str(folder / "one.bin"), there] if way == "up" else [there, back])])
         )
-        if way == "down":
-            hashed.append(scp[-1] + timed(["openssl", "dgst", "-sha256", back]))
         for client, costs in ours.items():
             _rest(way, here)
             costs.append(cost("benchmarks.ssh_staging", way, client, str(folder)))
@@ -97,13 +96,32 @@ def _large(way: str, folder: Path, here: Path, say: Callable[[str], None]) -> li
             f"{client} {costs[-1].seconds:.1f} s {costs[-1].peak_mib:.0f} MiB" for client, costs in ours.items()
         )
         say(f"1 GiB {way}, {number}: scp {scp[-1]:.1f} s, {told}")
-    # What comes down is hashed as it comes, which scp leaves to whoever wants to be sure.
-    peers = {"scp": scp} | ({"scp + sha256": hashed} if hashed else {})
     return [
         one
         for client, costs in ours.items()
-        for one in _figures(f"1 GiB {way}", client, costs, peers, dict.fromkeys(peers, CLIENTS[client]))
+        for one in _figures(f"1 GiB {way}", client, costs, {"scp": scp}, {"scp": CLIENTS[client]})
     ]
+
+
+def _fetched(folder: Path, here: Path, say: Callable[[str], None]) -> list[Figure]:
+    pairs: dict[str, list[Pair]] = {client: [] for client in CLIENTS}
+    _left_there(folder, here)
+    for number in range(1, _runs() + 1):
+        back = str(here / "back.bin")
+        peer = timed(["scp", *options(here), f"{login()}:{FOLDER}.bin", back])
+        peer += timed(["openssl", "dgst", "-sha256", back])
+        for client, made in pairs.items():
+            made.append(Pair(ours=cost("benchmarks.ssh_staging", "fetched", client, str(folder)).seconds, peer=peer))
+        told = ", ".join(f"{client} {made[-1].ours:.1f} s" for client, made in pairs.items())
+        say(f"1 GiB fetched, {number}: scp + openssl dgst -sha256 {peer:.1f} s, {told}")
+    return [
+        times_peer(f"ssh_staging: 1 GiB fetched, {client}", made, bar=CLIENTS[client], peer="scp + sha256")
+        for client, made in pairs.items()
+    ]
+
+
+def _left_there(folder: Path, here: Path) -> None:
+    timed(["scp", *options(here), str(folder / "one.bin"), f"{login()}:{FOLDER}.bin"])
 
 
 def _rest(way: str, here: Path) -> None:
@@ -243,7 +261,19 @@ def _emptied(client: str, folder: str) -> tuple[Endpoint, Cargo, Job]:
 
 
 def down(client: str, folder: str) -> Callable[[], None]:
-    """Bring the file that scp left on the VM to a file beside ``folder``, checked; returns what is to be measured."""
+    """Bring the file that scp left on the VM to a file beside ``folder``, its size compared."""
+    size, connected, ours = (Path(folder) / "one.bin").stat().st_size, carrier(client), Path(folder).parent / "ours.bin"
+
+    def ready() -> None:
+        with connected as shell, ours.open("wb") as file:
+            assert shell.run(f"cat {FOLDER}.bin", timeout=600, sink=file).exit == 0
+        assert ours.stat().st_size == size
+
+    return ready
+
+
+def fetched(client: str, folder: str) -> Callable[[], None]:
+    """As :func:`down`, hashed as it comes and compared."""
     expected, connected = digest(Path(folder) / "one.bin"), carrier(client)
 
     def ready() -> None:
