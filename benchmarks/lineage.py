@@ -40,7 +40,7 @@ PIPELINE, DEVICE = "wind_power", "R80711"
 RUNS = 15
 WRITERS = 16
 BAR_S, BAR_READS = 1.0, 40
-LINKS = 3 * WINDOW + 12
+LINKS = 4 * WINDOW + 12
 """Checks that a sound chain of such a window has at least."""
 
 
@@ -146,7 +146,9 @@ def _fill(ground: Ground, say: Callable[[str], None]) -> None:
     files = [["pipeline.yaml", f"name: {PIPELINE}"], ["train.py", "print('trained')"]]
     config = canonical_json({"files": files})
     container.put_new(f"configs/{sha256_hex(config)}.json", config)
-    records: list[Record] = [made for n in range(GROUPS) for made in (_batch(n), _certificate(n))]
+    with ThreadPoolExecutor(WRITERS) as pool:
+        etags = list(pool.map(lambda n: container.put_whole(_data(n).path, _rows(n), metadata={}), range(GROUPS)))
+    records: list[Record] = [made for n in range(GROUPS) for made in (_batch(n), _certificate(n, etags[n]))]
     images: list[ModelImage] = []
     for number in range(MODELS):
         content = f"model {number}".encode() * 4000
@@ -198,14 +200,27 @@ def _batch(number: int) -> Any:
     return Batch(pipeline=PIPELINE, group=f"g{number:05d}", files=(file,), config="c", claimed_at="2014-01-01")
 
 
-def _certificate(number: int) -> Any:
+def _rows(number: int) -> bytes:
+    return f"rows {number}".encode() * 10
+
+
+def _data(number: int) -> Any:
     from edgeloop.record_base import sha256_hex
-    from edgeloop.records import Certificate, FileRef
+    from edgeloop.records import FileRef
+
+    rows = _rows(number)
+    return FileRef(path=f"data/{_batch(number).id}/a.parquet", size=len(rows), sha256=sha256_hex(rows))
+
+
+def _certificate(number: int, etag: str = "") -> Any:
+    from edgeloop.records import Certificate
 
     batch = _batch(number)
-    file = FileRef(path=f"data/{batch.id}/a.parquet", size=50, sha256=sha256_hex(f"p{number}".encode()))
     days = tuple(f"2014-01-{day:02d} {DEVICE} 144" for day in range(1, 32))
-    return Certificate(pipeline=PIPELINE, batch=batch.id, suite="s", group=batch.group, files=(file,), coverage=days)
+    return Certificate(
+        pipeline=PIPELINE, batch=batch.id, suite="s", group=batch.group, files=(_data(number),), coverage=days,
+        etags=(etag,),
+    )  # fmt: skip
 
 
 def _dataset(number: int) -> Any:

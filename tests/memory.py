@@ -16,9 +16,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Named:
-    """An object in a listing."""
+    """An object in a listing; ``etag`` changes with every other content."""
 
     name: str
+    size: int
+    etag: str
+
+
+def etag(data: bytes) -> str:
+    """As a service would give one to a blob that holds this."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 @dataclass
@@ -26,6 +33,7 @@ class Memory:
     """Objects by name; ``asked`` counts requests by what they were: get, list, exists, put, delete."""
 
     objects: dict[str, bytes] = field(default_factory=dict)
+    name: str = "memory"
     asked: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -55,12 +63,17 @@ class Memory:
         with self._lock:
             found = sorted(one for one in self.objects if one.startswith(prefix))
             self.asked["list"] += 1 + max(len(found) - 1, 0) // 5000
-        return iter([Named(one) for one in found])
+        return iter([Named(one, len(self.objects[one]), etag(self.objects[one])) for one in found])
 
     def delete(self, name: str) -> None:
         """Remove it."""
         self.asked["delete"] += 1
         self.objects.pop(name, None)
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """It, in pieces."""
+        data = self.get(name)
+        yield from (data[at : at + 3] for at in range(0, len(data), 3))
 
     def digest(self, name: str) -> tuple[int, str]:
         """Size and sha256 of what is stored."""

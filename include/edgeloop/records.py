@@ -92,6 +92,8 @@ class Certificate(Record):
     claimed_at: str = ""
     """When the batch was claimed, ISO 8601 UTC: of two certificates of a group the later claim is the newer data."""
     certified_at: str = ""
+    etags: tuple[str, ...] = ()
+    """The version of each of ``files`` that was read back, in their order; older records have none."""
 
     @property
     def parents(self) -> tuple[str, ...]:

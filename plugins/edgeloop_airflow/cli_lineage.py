@@ -11,12 +11,14 @@ from edgeloop.errors import ConfigurationError
 from edgeloop.lineage import walk
 from edgeloop.lineage.find import DEVICE, NAMES, find
 from edgeloop.lineage.reader import Reader
+from edgeloop.lineage.shared import Shared
 from edgeloop.rollout import history
 
 if TYPE_CHECKING:
     import argparse
 
     from edgeloop.lineage.chain import Lineage
+    from edgeloop.share.source import FileSource
     from edgeloop_airflow.hooks import Desk
 
 SOUND, FAULT = 0, 1
@@ -32,13 +34,16 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     made.add_argument("--pipeline", default="", help="may be left out where there is only one")
     made.add_argument("--on", default="", metavar="DAY", help="of a device: what it served on that day, YYYY-MM-DD UTC")
     made.add_argument("--live", action="store_true", help="of a device: also ask the device itself what it runs")
+    made.add_argument(
+        "--bytes", action="store_true", help="read and hash every data file, and the files on the share, again"
+    )
     made.add_argument("--json", action="store_true", help="the chain as JSON")
     made.set_defaults(run=run)
 
 
 def run(asked: argparse.Namespace) -> int:
     """Print the chain; 1 if a link is broken or could not be tried."""
-    lineage = trace(asked.what, pipeline=asked.pipeline, day=asked.on, live=asked.live)
+    lineage = trace(asked.what, pipeline=asked.pipeline, day=asked.on, live=asked.live, whole=asked.bytes)
     if asked.json:
         sys.stdout.write(json.dumps(lineage.to_dict(), indent=1, ensure_ascii=False) + "\n")
     else:
@@ -50,8 +55,8 @@ def run(asked: argparse.Namespace) -> int:
     return FAULT if lineage.wrong() else SOUND
 
 
-def trace(what: str, *, pipeline: str = "", day: str = "", live: bool = False) -> Lineage:
-    """The chain of what somebody calls ``what``.
+def trace(what: str, *, pipeline: str = "", day: str = "", live: bool = False, whole: bool = False) -> Lineage:
+    """The chain of what somebody calls ``what``; with ``whole`` every byte of its data is read again.
 
     Raises:
         NotFoundError: Nothing is called so, or nothing was noted of that device and day.
@@ -63,7 +68,9 @@ def trace(what: str, *, pipeline: str = "", day: str = "", live: bool = False) -
     desk = hooks.desk(pipeline or only_pipeline())
     spec = desk.snapshot.spec
     sites = tuple(one.name for one in spec.sites)
-    reader = Reader(desk.store, desk.blobs, Registry(hooks.registry_endpoint(spec.image.registry)))
+    images = Registry(hooks.registry_endpoint(spec.image.registry))
+    shared = _share(desk) if whole else None
+    reader = Reader(desk.store, desk.blobs, images, whole, shared, _say)
     subject = find(reader, what, pipeline=spec.name, sites=sites)
     if subject.kind == DEVICE:
         check_day(day)
@@ -93,6 +100,26 @@ def check_day(day: str) -> None:
             history.day(day)
     except ValueError as error:
         raise ConfigurationError(f"{day!r} is no day.", next="Write it as 2014-01-31.") from error
+
+
+def _share(desk: Desk) -> Shared:
+    """The source of each configuration that a batch was claimed under, opened when a file of it is wanted."""
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    from edgeloop.share.journal import Journal
+    from edgeloop_airflow.sources import source_of
+
+    def source(config: str) -> FileSource:
+        try:
+            return source_of(desk.at(config).snapshot.spec.source)
+        except AirflowNotFoundException as error:
+            raise ConfigurationError(f"Airflow has no such connection: {error}") from error
+
+    return Shared(open=source, standing=lambda: Journal(desk.store).read().standing, say=_say)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def _ask(desk: Desk, site: str) -> walk.Running:

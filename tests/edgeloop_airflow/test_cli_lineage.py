@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,12 +17,12 @@ from edgeloop_airflow import cli, cli_lineage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from edgeloop.records import ModelVersion
     from lab.site import Site
 
 CANARY = "R80711"
+ROWS = b"rows of January"
 
 
 @pytest.fixture
@@ -41,10 +42,13 @@ def grown(yard: Yard, weight: float) -> ModelVersion:
     """A candidate with everything behind it: a batch, its certificate, a dataset, a training that put it out."""
     desk = yard.desk
     store, name = desk.store, yard.name
-    file = FileRef(path="R80711_2014-01.csv", size=10, sha256=sha256_hex(b"csv"))
+    file = FileRef(path="R80711_2014-01.csv", size=3, sha256=sha256_hex(b"csv"))
     batch = store.put(Batch(pipeline=name, group="2014-01", files=(file,), config=yard.config, claimed_at="2014-02-01"))
-    parquet = FileRef(path="data/a.parquet", size=5, sha256=sha256_hex(b"parquet"))
-    certificate = store.put(Certificate(pipeline=name, batch=batch.id, suite="s", group="2014-01", files=(parquet,)))
+    parquet = FileRef(path=f"data/{batch.id}/a.parquet", size=len(ROWS), sha256=sha256_hex(ROWS))
+    etag = desk.blobs.put_whole(parquet.path, ROWS, metadata={"sha256": parquet.sha256})
+    certificate = store.put(
+        Certificate(pipeline=name, batch=batch.id, suite="s", group="2014-01", files=(parquet,), etags=(etag,))
+    )
     dataset = store.put(
         Dataset(
             pipeline=name, files=(parquet,), certificates=(certificate.id,), window_start="2014-01-01",
@@ -120,6 +124,44 @@ def _swap_by_hand(site: Site, image: ModelImage) -> None:
     for one in client.containers.list(filters={"label": f"edgeloop.reference={image.reference}"}):
         one.stop(timeout=1)
     client.close()
+
+
+def test_the_data_is_tried_by_its_etag_and_on_demand_by_its_bytes_and_on_the_share(
+    site: Site, yard: Yard, said: Callable[..., tuple[int, str, str]]
+) -> None:
+    """On real storage and a real share: as it was, written again with the same bytes, with others, and deleted."""
+    yard.desk.blobs.ensure()
+    model = grown(yard, 1.0)
+    spec = yard.desk.snapshot.spec
+    share = Path(site.share.path) / spec.source.folder / "R80711_2014-01.csv"
+    share.parent.mkdir(parents=True, exist_ok=True)
+    share.write_bytes(b"csv")
+    (batch,) = yard.desk.store.all(Batch)
+    name = f"data/{batch.id}/a.parquet"
+
+    assert said("lineage", "v1")[0] == 0
+    code, out, err = said("lineage", "v1", "--bytes")
+    assert (code, "not looked at" in out) == (0, False)
+    assert err.splitlines() == [
+        "reading 1 data files, 0.0 MiB", f"reading 1 files of batch {batch.key} on the share",
+    ]  # fmt: skip
+
+    yard.desk.blobs.put(name, ROWS)
+    code, out, _ = said("lineage", model.id)
+    assert (code, "R80711_2014-01.csv" in out, "not looked at" in out) == (0, True, True)
+    yard.desk.blobs.put(name, ROWS[::-1])
+    share.write_bytes(b"CSV")
+    code, out, _ = said("lineage", "v1", "--bytes")
+    assert code == 1
+    assert f"BROKEN: {name} is stored as it was certified? it reads as 15 bytes with sha256 " in out
+    assert f"Next: Put {spec.storage.container}/{name} back from a backup" in out
+    assert "BROKEN: is on the share as it was claimed? it hashes to " in out
+    yard.desk.blobs.delete(name)
+    code, out, _ = said("lineage", batch.id[:16], "--json")
+    assert code == 1
+    (only,) = json.loads(out)["wrong"]
+    assert (only["kind"], only["state"], only["found"]) == ("certificate", "broken", "there is no such blob")
+    assert f"--container-name {spec.storage.container} --name '{name}'" in only["next"]
 
 
 @pytest.mark.parametrize(

@@ -20,16 +20,24 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that was tried: ``what`` should be so; ``found`` says how it is where it is not so."""
+    """One thing that was tried: ``what`` should be so.
+
+    ``found`` says how it is where it is not so, ``next`` what to type or to do then, where one thing helps.
+    """
 
     what: str
     state: State
     found: str = ""
+    next: str = ""
 
     @classmethod
-    def of(cls, what: str, found: str) -> Check:
+    def of(cls, what: str, found: str, next: str = "") -> Check:  # noqa: A002 - as in an error
         """Sound if there is nothing to say against it, else broken."""
-        return cls(what=what, state=State.BROKEN if found else State.SOUND, found=found)
+        return cls(what=what, state=State.BROKEN if found else State.SOUND, found=found, next=next if found else "")
+
+    def to_dict(self) -> dict[str, str]:
+        """Plain JSON values."""
+        return {"what": self.what, "state": self.state.value, "found": self.found, "next": self.next}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +79,7 @@ class Node:
             "name": self.name,
             "state": self.state.value,
             "facts": list(self.facts),
-            "checks": [{"what": one.what, "state": one.state.value, "found": one.found} for one in self.checks],
+            "checks": [one.to_dict() for one in self.checks],
             "links": [one.to_dict() for one in self.links],
         }
 
@@ -111,10 +119,7 @@ class Lineage:
             "made_of": _dicts(self.made_of),
             "made_into": _dicts(self.made_into),
             "checks": self.checks,
-            "wrong": [
-                {"kind": node.kind, "id": node.id, "what": check.what, "state": check.state.value, "found": check.found}
-                for node, check in self.wrong()
-            ],
+            "wrong": [{"kind": node.kind, "id": node.id, **check.to_dict()} for node, check in self.wrong()],
         }
 
 

@@ -50,7 +50,7 @@ class Downward:
         """The link from a record to one that was made of it."""
         match parent.record, child:
             case Batch() as batch, Certificate():
-                return names(child, parent.id), validated(child, batch)
+                return names(child, parent.id), validated(child, batch), *self.reader.data(child)
             case Certificate() as certificate, Dataset():
                 return names(child, parent.id), used(certificate, child)
             case TrainingRun() as run, ModelVersion():

@@ -9,27 +9,21 @@ from typing import TYPE_CHECKING, Protocol
 from edgeloop.errors import ConfigurationError, IntegrityError, NotFoundError, UnreachableError
 from edgeloop.lineage.chain import Check, Node, State
 from edgeloop.lineage.links import labelled, short
+from edgeloop.lineage.stored import Blobs, Stored, restore
 from edgeloop.record_base import sha256_hex
 from edgeloop.rollout import history
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from edgeloop.containers.registry import Manifest
-    from edgeloop.records import ModelImage, ModelVersion, Record
+    from edgeloop.lineage.shared import Shared
+    from edgeloop.records import Batch, Certificate, ModelImage, ModelVersion, Record
     from edgeloop.rollout.history import Served
     from edgeloop.store import Store
 
 AT_ONCE = 8
-
-
-class Blobs(Protocol):
-    """The storage that models and configurations are in; :class:`edgeloop.azure.blob.BlobContainer` is one."""
-
-    def get(self, name: str) -> bytes:
-        """Read, or raise ``NotFoundError``."""
-        ...
 
 
 class Images(Protocol):
@@ -60,13 +54,24 @@ class Read:
 
 @dataclass(slots=True)
 class Reader:
-    """Of one pipeline's store, blobs and registry."""
+    """Of one pipeline's store, blobs and registry; ``whole`` reads every byte of data files, ``shared`` the share's.
+
+    ``say`` is told how far such reading is.
+    """
 
     store: Store
     blobs: Blobs
     images: Images
+    whole: bool = False
+    shared: Shared | None = None
+    say: Callable[[str], None] = lambda _: None
     _known: dict[tuple[str, str], Read] = field(default_factory=dict)
     _histories: dict[str, tuple[Served, ...]] = field(default_factory=dict)
+    _stored: Stored = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Of the same storage."""
+        self._stored = Stored(self.blobs, self.whole, self.say)
 
     def record(self, kind: type[Record], record_id: str) -> Read:
         """One record and whether it hashes to its id."""
@@ -99,9 +104,22 @@ class Reader:
         try:
             data = self.blobs.get(name)
         except NotFoundError:
-            return Check.of(what, f"there is no blob {name}"), b""
+            return Check.of(what, f"there is no blob {name}", restore(self.blobs.name, name)), b""
         found = sha256_hex(data)
-        return Check.of(what, "" if found == sha256 else f"blob {name} hashes to {short(found)}"), data
+        wrong = "" if found == sha256 else f"blob {name} hashes to {short(found)}"
+        return Check.of(what, wrong, restore(self.blobs.name, name)), data
+
+    def look(self, certificates: Sequence[Certificate]) -> None:
+        """Try the data files of several certificates at once, which :meth:`data` tells of each."""
+        self._stored.look(certificates)
+
+    def data(self, certificate: Certificate) -> tuple[Check, ...]:
+        """Whether each data file is stored as it was certified."""
+        return self._stored.checks(certificate)
+
+    def sources(self, batch: Batch) -> tuple[Check, ...]:
+        """Whether each file is on the share as it was claimed; nothing where nobody asked for it."""
+        return self.shared.checks(batch) if self.shared else ()
 
     def pushed(self, image: ModelImage, model: ModelVersion | None) -> tuple[Check, ...]:
         """Whether the registry holds the image under the digest of its record, and what its labels say."""

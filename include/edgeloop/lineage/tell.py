@@ -11,6 +11,7 @@ from edgeloop.lineage.links import short
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from edgeloop.lineage.chain import Check
     from edgeloop.records import Batch, Certificate, Dataset, ModelImage, ModelVersion, Record, Rollout, TrainingRun
     from edgeloop.rollout.history import Served
 
@@ -76,12 +77,14 @@ def batch(one: Batch, record_id: str) -> Node:
     return _node("batch", record_id, one.key, facts)
 
 
-def files(one: Batch) -> tuple[Node, ...]:
-    """The files of a batch as they were on the share."""
-    return tuple(
-        Node(kind="file", id=file.sha256, name=file.path, facts=(f"{file.size} bytes, sha256 {file.sha256}",))
+def files(one: Batch, checks: tuple[Check, ...] = ()) -> tuple[Node, ...]:
+    """The files of a batch as they were on the share; ``checks`` are of each of them, or none were made."""
+    unseen = "" if checks else ", not looked at"
+    nodes = (
+        Node(kind="file", id=file.sha256, name=file.path, facts=(f"{file.size} bytes, sha256 {file.sha256}{unseen}",))
         for file in one.files
     )
+    return tuple(nodes) if unseen else tuple(node.having((check,)) for node, check in zip(nodes, checks, strict=True))
 
 
 def rollout(one: Rollout, record_id: str) -> Node:

@@ -77,7 +77,7 @@ def _wrong(check: Check) -> Text:
     from rich.text import Text
 
     mark, style = MARKS[check.state]
-    return Text(f"{mark}: {check.what}? {check.found}", style=style)
+    return Text(f"{mark}: {check.what}? {check.found}" + (f"\nNext: {check.next}" if check.next else ""), style=style)
 
 
 def _verdict(lineage: Lineage) -> Text:

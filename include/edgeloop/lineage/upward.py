@@ -81,6 +81,7 @@ def dataset(reader: Reader, record_id: str) -> Node:
     found = reader.records(Certificate, one.certificates)
     there = [cast("Certificate", each.record) for each in found if each.record is not None]
     reader.records(Batch, [each.batch for each in there])
+    reader.look(there)
     links = tuple(certificate(reader, each, one) for each in one.certificates)
     return tell.dataset(one, read.id).having((read.check, certified(one, there)), links)
 
@@ -96,6 +97,7 @@ def certificate(reader: Reader, record_id: str, into: Dataset | None = None) -> 
         read.check,
         *(() if into is None else (used(one, into),)),
         *(() if of is None else (validated(one, of),)),
+        *reader.data(one),
     )
     return tell.certificate(one, read.id).having(checks, (batch(reader, one.batch),))
 
@@ -104,4 +106,6 @@ def batch(reader: Reader, record_id: str) -> Node:
     """A batch and its files on the share."""
     read = reader.record(Batch, record_id)
     one = cast("Batch | None", read.record)
-    return read.missing() if one is None else tell.batch(one, read.id).having((read.check,), tell.files(one))
+    if one is None:
+        return read.missing()
+    return tell.batch(one, read.id).having((read.check,), tell.files(one, reader.sources(one)))

@@ -236,6 +236,7 @@ class Certification:
         counted = [*(one.coverage for one in good), *(one.coverage for one in self.kept)]
         return self._record(
             files=(*files, *(one.file for one in self.kept)),
+            etags=tuple(one.etag for one in self.sent if one.file in files),
             set_aside=tuple(reasons),
             rows=sum(one.kept for one in good) + sum(one.rows for one in self.kept),
             quarantined=sum(one.quarantined for one in judged),
@@ -287,9 +288,8 @@ class Certification:
             sent = self.courier.upload(name, path)
         except ConflictError:
             # An earlier try under another suite or library left other bytes there, which nothing may overwrite.
-            whole = PurePosixPath(name)
-            again = whole.with_name(f"{whole.stem}-{file_digest(path)[1][:12]}{whole.suffix}")
-            sent = self.courier.upload(str(again), path)
+            whole, sha256 = PurePosixPath(name), file_digest(path)[1]
+            sent = self.courier.upload(str(whole.with_name(f"{whole.stem}-{sha256[:12]}{whole.suffix}")), path)
         self.sent.append(sent)
         file, how = sent.file, f"{'found' if sent.found else 'sent'} and read back ({sent.proof})"
         self.log(f"{how}: {file.path}, {file.size} bytes, sha256 {file.sha256[:16]}")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.memory import Memory
+from tests.memory import Memory, etag
 
 from edgeloop.catalog import code_digest
 from edgeloop.containers.registry import Blob, Manifest
@@ -72,10 +72,19 @@ class World:
 
     def certificate(self, month: str) -> Certificate:
         """Its rows, as they were let through."""
-        file = FileRef(path=f"data/{month}.parquet", size=5, sha256=sha256_hex(f"p{month}".encode()))
+        data, batch = self.parquet(month), self.batch(month).id
+        file = FileRef(path=f"data/{batch}/{month}.parquet", size=len(data), sha256=sha256_hex(data))
         return Certificate(
-            pipeline=PIPELINE, batch=self.batch(month).id, suite="s", group=month, files=(file,), rows=144
+            pipeline=PIPELINE, batch=batch, suite="s", group=month, files=(file,), rows=144, etags=(etag(data),)
         )
+
+    def parquet(self, month: str) -> bytes:
+        """The certified rows of a month."""
+        return f"rows of {month}".encode()
+
+    def data(self, month: str) -> str:
+        """The blob that they are in."""
+        return self.certificate(month).files[0].path
 
     @property
     def dataset(self) -> Dataset:
@@ -156,6 +165,7 @@ class World:
         for month in self.months:
             self.store.put(self.batch(month))
             self.store.put(self.certificate(month))
+            self.memory.objects[self.data(month)] = self.parquet(month)
         self.store.put(self.dataset)
         self.memory.objects[f"configs/{sha256_hex(self.snapshot)}.json"] = self.snapshot
         image = self.ship()

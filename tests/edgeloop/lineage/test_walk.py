@@ -122,7 +122,8 @@ def change_code(world: World) -> None:
 def uncertify(world: World) -> None:
     """A certificate no longer vouches for the file."""
     name = f"records/certificate/{world.certificate('2014-01').id}.json"
-    world.spoil(name, b"data/2014-01.parquet", b"data/2014-99.parquet")
+    world.memory.objects[world.data("2014-01").replace("2014-01", "2014-99")] = world.parquet("2014-01")
+    world.spoil(name, b"/2014-01.parquet", b"/2014-99.parquet")
 
 
 def lose_image(world: World) -> None:
@@ -152,7 +153,7 @@ def redigest(world: World) -> None:
         (lose_model, {"model"}, "there is no blob models/"),
         (change_outputs, {"model"}, "the training put out 0000"),
         (change_code, {"code"}, "hashes to"),
-        (uncertify, {"certificate", "dataset"}, "data/2014-01.parquet is in none of its certificates"),
+        (uncertify, {"certificate", "dataset"}, "/2014-01.parquet is in none of its certificates"),
         (lose_image, {"image"}, "it has no wind/scorer@sha256:"),
         (relabel, {"image"}, "edgeloop.sha256 is ffff"),
         (redigest, {"image"}, "the record says sha256:eeee"),
@@ -206,13 +207,14 @@ def test_a_registry_that_does_not_answer_leaves_the_link_untried(world: World) -
 def test_a_chain_is_told_once_however_often_a_thing_stands_in_it(world: World) -> None:
     """Two models of one dataset on one day: the harmed certificate is on both ways and each finding comes once."""
     world.runs("R80711", world.ship(2), LATER)
+    data = world.data("2014-01")
     uncertify(world)
     world.runs("R80711", world.image(), LATER.replace(hour=9))
     found = of_device(world.reader, "R80711", day="2014-05-01")
     assert kinds(found.made_of).count("dataset") == 2
     assert sorted(broken(found)) == [
-        ("certificate", "data/2014-99.parquet is not in the dataset"),
-        ("dataset", "data/2014-01.parquet is in none of its certificates"),
+        ("certificate", f"{data.replace('2014-01', '2014-99')} is not in the dataset"),
+        ("dataset", f"{data} is in none of its certificates"),
     ]
 
 
