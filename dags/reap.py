@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 RUNBOOK = """
 ### Purpose
-Looks at the training VM of **{pipeline}** for what a crash left: stops what is past its deadline or was to be stopped,
-removes containers that never started, and after `training.keep_days` what nobody came for. Only containers with the
-label of this pipeline are touched. The log says what was done and what was left.
+Looks at the training VM of **{pipeline}** for what a crash left: stops what is past its deadline, was to be stopped, or
+runs although its task was marked or its run deleted, removes containers that never started, and after
+`training.keep_days` what nobody came for. Only containers with the label of this pipeline are touched. The log says
+what was done and what was left.
 
 ### When it fails
 One job could not be dealt with; the error names it and what to type. The others were. Skipped: the VM did not answer.

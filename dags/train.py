@@ -27,7 +27,7 @@ RUNBOOK = """
 Fixes the dataset of **{pipeline}** (the certified batches of the trailing window), trains once on the VM behind SSH
 with no network, and registers the model. It becomes a candidate only if a paired test on the same hold-out says that it
 beats the champion. Started by new data, drift, a changed script, image or parameter, or the clock; of many keys that
-wait the last trains for all. The log of `fix_dataset` says why a run trains, or why not.
+wait the last trains for all. The run's note, and the log of `fix_dataset`, say why it trains, or why not.
 
 ### When it fails
 `train` failed: the last lines of the job's log come first. A cut link fails the task while the job lives on; the next

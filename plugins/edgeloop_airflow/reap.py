@@ -7,15 +7,21 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
-from edgeloop.errors import UnreachableError
-from edgeloop.training import compute, reaper
+from edgeloop.errors import EdgeloopError, UnreachableError
+from edgeloop.training import compute, parked, reaper
 from edgeloop_airflow import hooks
 from edgeloop_airflow.discreet import discreet
+from edgeloop_airflow.pools import CONNECTION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow.sdk import Context
+
+    from edgeloop.training.parked import Parked
+    from edgeloop_airflow.rest import AirflowRest
+
+ASK_SECONDS = 10.0
 
 
 class ReapOperator(BaseOperator):
@@ -51,7 +57,11 @@ class ReapOperator(BaseOperator):
         try:
             with compute.connected(hooks.ssh_endpoint(connection)) as vm:
                 report = reaper.reap(
-                    vm, self.pipeline or reaper.ALONE, keep=0.0 if self.force else keep, say=self.log.info
+                    vm,
+                    self.pipeline or reaper.ALONE,
+                    keep=0.0 if self.force else keep,
+                    say=self.log.info,
+                    given_up=self._given_up,
                 )
         except UnreachableError as error:
             raise AirflowSkipException(f"Nothing could be looked at: {error.what}") from error
@@ -60,6 +70,20 @@ class ReapOperator(BaseOperator):
         self.log.info("%d done, %d left", len(report.done), len(report.left))
         return len(report.done)
 
+    def _given_up(self, waiting: tuple[Parked, ...]) -> str:
+        """Why nobody waits for a job any more, by Airflow's word; "" where it does not say so of everybody."""
+        from airflow.sdk.exceptions import AirflowException
+
+        from edgeloop_airflow.rest import AirflowRest, endpoint
+
+        try:
+            with AirflowRest(endpoint(CONNECTION), whole_seconds=ASK_SECONDS) as rest:
+                return given_up(rest, waiting)
+        except (EdgeloopError, AirflowException) as error:
+            said = getattr(error, "what", error)
+            self.log.warning("Whether a job that runs is still wanted could not be asked; it goes on: %s", said)
+            return ""
+
     def _terms(self) -> tuple[str, float]:
         if self.connection:
             return self.connection, self.keep_days * reaper.DAY_SECONDS or reaper.KEEP_SECONDS
@@ -67,3 +91,15 @@ class ReapOperator(BaseOperator):
         if training.backend != "vm":
             raise AirflowSkipException(f"{self.pipeline} does not train on a VM of ours: {training.backend}")
         return training.connection, (self.keep_days or training.keep_days) * reaper.DAY_SECONDS
+
+
+def given_up(rest: AirflowRest, waiting: tuple[Parked, ...]) -> str:
+    """Why none of these tasks waits any more; "" if one may, or if one is another Airflow's to say."""
+    found = []
+    for one in waiting:
+        why = parked.given_up(one, rest.seen(one))
+        # A run that this Airflow does not know may be one of another Airflow that trains on the same VM.
+        if not why or not rest.knows(one.dag, one.version):
+            return ""
+        found.append(why)
+    return "; ".join(found)

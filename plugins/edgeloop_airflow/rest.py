@@ -18,12 +18,14 @@ from airflow.sdk import BaseHook
 
 from edgeloop.errors import ConfigurationError, EdgeloopError, UnreachableError
 from edgeloop.reprocess.units import Attempt
+from edgeloop.training.parked import Seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import httpx
 
+    from edgeloop.training.parked import Parked
     from edgeloop.training.pools import Pool
 
 PAGE = 100
@@ -32,6 +34,8 @@ CONNECT_SECONDS, IDLE_SECONDS, WHOLE_SECONDS = 5.0, 30.0, 60.0
 PAUSE = 1.0
 TRY_AGAIN = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 SHOWN = 400
+NOTE = 1000
+"""Airflow takes no longer ones."""
 
 
 class AirflowRefusedError(EdgeloopError):
@@ -127,6 +131,28 @@ class AirflowRest:
         self._decoded("POST", f"/dags/{_q(dag_id)}/dagRuns", answer)
         return True
 
+    def seen(self, one: Parked) -> Seen | None:
+        """What Airflow says of a task instance now; None if it has none of that name."""
+        path = f"{_run(one.dag, one.run)}/taskInstances/{_q(one.task)}"
+        path += f"/{one.map_index}" if one.map_index >= 0 else ""
+        answer = self._request("GET", path)
+        if answer.status_code == HTTPStatus.NOT_FOUND:
+            return None
+        raw = self._decoded("GET", path, answer)
+        return Seen(state=raw["state"] or "", host=raw["hostname"] or "", pid=raw["pid"] or 0)
+
+    def knows(self, dag_id: str, version: str) -> bool:
+        """Whether this Airflow made that version of a DAG; raises ``AirflowRefusedError`` for a DAG that it has not."""
+        return any(raw["id"] == version for raw in self._items(f"/dags/{_q(dag_id)}/dagVersions", "dag_versions"))
+
+    def note(self, dag_id: str, run_id: str) -> str:
+        """The note on a run; "" if there is none."""
+        return str(self._call("GET", _run(dag_id, run_id))["note"] or "")
+
+    def put_note(self, dag_id: str, run_id: str, note: str) -> None:
+        """Put a note on a run, in place of the one that is there."""
+        self._call("PATCH", _run(dag_id, run_id), params={"update_mask": "note"}, body={"note": note[:NOTE]})
+
     def make_pool(self, pool: Pool) -> bool:
         """Make a pool whose deferred tasks keep their slots; False if one of that name is there."""
         body = {"name": pool.name, "slots": pool.slots, "description": pool.description, "include_deferred": True}
@@ -185,8 +211,10 @@ class AirflowRest:
             time.sleep(PAUSE)
 
     def _decoded(self, method: str, path: str, answer: httpx.Response) -> Any:
-        if answer.is_success:
-            return answer.json() if answer.content else None
+        if answer.is_success and not answer.content:
+            return None
+        if answer.is_success and answer.headers.get("content-type", "").startswith("application/json"):
+            return answer.json()
         if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             raise ConfigurationError(
                 f"The user {self.endpoint.user or '(token)'!r} of connection {self.endpoint.connection!r} may not "

@@ -1,10 +1,13 @@
-"""What Airflow says of a task, asked by the task itself while it is told to end."""
+"""What Airflow says of a task, asked by the task itself while it is told to end, and how a task signs."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowException
+
+from edgeloop.training.parked import Parked
 
 STATE_SECONDS = 5.0
 
@@ -28,3 +31,16 @@ def state_of(ti: Any) -> str | None:
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     return next(iter(known.values()), None)
+
+
+def signature(ti: Any) -> Parked:
+    """Which task instance of which Airflow this process is; its host and pid are those that Airflow was told."""
+    return Parked(
+        dag=ti.dag_id,
+        run=ti.run_id,
+        task=ti.task_id,
+        map_index=-1 if ti.map_index is None else ti.map_index,
+        version=str(ti.dag_version_id),
+        host=ti.hostname or "",
+        pid=os.getpid(),
+    )

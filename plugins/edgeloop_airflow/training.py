@@ -18,7 +18,7 @@ from edgeloop_airflow import hooks
 from edgeloop_airflow.dagkit import FINAL
 from edgeloop_airflow.discreet import discreet
 from edgeloop_airflow.origin import origin
-from edgeloop_airflow.task_state import state_of
+from edgeloop_airflow.task_state import signature, state_of
 from edgeloop_airflow.training_alone import Script, ScriptOrder
 from edgeloop_airflow.training_compute import AttachComputeOperator
 from edgeloop_airflow.training_dataset import KEY, RUN, FixDatasetOperator, forced_key, pinned_desk
@@ -178,7 +178,8 @@ class TrainOnVMOperator(BaseOperator):
         if found.ended:
             raise _failure(vm, job, found)
         self._engaged = (order.connection, job.at(found.attempt))
-        vm.follow(job, follower_name(self._ti.dag_id, self._ti.run_id), self._ti.try_number)
+        who = follower_name(self._ti.dag_id, self._ti.run_id)
+        vm.follow(job, who, self._ti.try_number, signature(self._ti))
         self._defer(order, job, found, "execute_complete")
         raise AssertionError("unreachable: defer always raises")
 

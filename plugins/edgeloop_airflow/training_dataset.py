@@ -8,13 +8,14 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from edgeloop import registry
+from edgeloop.origin import BACKFILL, RERUN
 from edgeloop.records import Certificate, Dataset, TrainingRun, sha256_hex
 from edgeloop.training import dataset
 from edgeloop.training.asked import Asked
 from edgeloop.training.plan import plan
 from edgeloop.training.retrain import recipe_image
 from edgeloop.training.waiting import Waiting
-from edgeloop_airflow import hooks
+from edgeloop_airflow import hooks, run_note
 from edgeloop_airflow.discreet import discreet
 from edgeloop_airflow.emission import runs_behind
 from edgeloop_airflow.origin import origin
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 KEY = "{{ dag_run.partition_key or run_id }}"
 RUN = "{{ run_id }}"
+NOT = "Nothing is trained for "
+BY = {RERUN: "asked for by hand", BACKFILL: "a backfill"}
 
 
 def forced_key(key: str, force: str, run_id: str) -> str:
@@ -77,14 +80,27 @@ class FixDatasetOperator(BaseOperator):
 
     @discreet
     def execute(self, context: Context) -> str:
-        """Find what the key was fixed to, or choose and fix it; raises ``AirflowSkipException``."""
+        """Find what the key was fixed to, or choose and fix it; raises ``AirflowSkipException``.
+
+        Why it trains, or why not, stands on the run as its note.
+        """
+        try:
+            fixed, why = self._decide(context)
+        except AirflowSkipException as skip:
+            run_note.leave(context, run_note.LEFT + str(skip).removeprefix(NOT), self.log.info)
+            raise
+        run_note.leave(context, f"{run_note.TRAINED}{why}", self.log.info)
+        return fixed
+
+    def _decide(self, context: Context) -> tuple[str, str]:
+        """The dataset's id, and why it is trained on."""
         desk, key = hooks.desk(self.pipeline), forced_key(self.key, self.force, self.run)
         waiting, why = Waiting(desk.store), origin(context)
         fixed = desk.store.fixed("datasets", key)
         if fixed is not None:
             self.log.info("Key %s was fixed to dataset %s before", key, fixed)
             waiting.settle(key)
-            return fixed
+            return fixed, self._told(desk, key, why)
         # A model of a rerun goes nowhere: it can do nothing for those that wait, nor they for it.
         alone = bool(self.force) or not why.live or bool(why.promote)
         if not alone and (behind := runs_behind(context)):
@@ -98,12 +114,16 @@ class FixDatasetOperator(BaseOperator):
         if isinstance(chosen, dataset.Skip):
             # Whoever gave way to this run would have come to the same.
             waiting.drop(others)
-            raise AirflowSkipException(f"Nothing is trained for {', '.join(asked.named)}: {chosen.why}.")
+            raise AirflowSkipException(f"{NOT}{', '.join(asked.named)}: {chosen.why}.")
         stored = self._fix(desk, key, chosen)
         waiting.take(others, key)
         fixed = desk.store.fix("datasets", key, stored.id)
         waiting.settle(key)
-        return fixed
+        return fixed, self._told(desk, key, why)
+
+    def _told(self, desk: Desk, key: str, why: Origin) -> str:
+        reason = desk.store.fixed("training_reasons", key) or self.force
+        return reason if why.live else f"{reason} ({BY[why.kind]})"
 
     def _fix(self, desk: Desk, key: str, chosen: Dataset) -> Dataset:
         desk.store.fix("training_configs", key, desk.snapshot.save(desk.blobs))

@@ -90,6 +90,7 @@ class Answers(BaseHTTPRequestHandler):
         status = 201 if self.path == "/auth/token" else server.statuses.pop(0)
         body = json.dumps({"access_token": "t", "total_entries": server.failed, "detail": "because"}).encode()
         self.send_response(status)
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

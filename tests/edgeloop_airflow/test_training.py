@@ -44,7 +44,14 @@ open('/outputs/metrics.json', 'w').write('{"accuracy": 0.75}')
 """
 SLOW = "import time\nprint('started', flush=True)\nwhile True:\n    time.sleep(0.1)\n"
 TI: Any = SimpleNamespace(
-    dag_id="tiny_power_train", task_id="train", run_id="run-1", try_number=1, map_index=-1, get_dr_count=lambda **_: 0
+    dag_id="tiny_power_train",
+    task_id="train",
+    run_id="run-1",
+    try_number=1,
+    map_index=-1,
+    get_dr_count=lambda **_: 0,
+    hostname="worker",
+    dag_version_id="v",
 )
 CONTEXT: Any = {"ti": TI}
 

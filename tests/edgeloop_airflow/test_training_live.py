@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 import subprocess
 import uuid
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
@@ -16,7 +20,9 @@ from edgeloop.ssh.endpoint import Endpoint
 from edgeloop.ssh.shell import Shell
 from edgeloop.store import Store
 from edgeloop_airflow import pools
+from lab import processes
 from lab.airflow_api import wait_for
+from lab.airflow_http import AirflowApiError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +34,7 @@ if TYPE_CHECKING:
     from lab.site import Site
 
 pytestmark = [pytest.mark.system, pytest.mark.fault, pytest.mark.timeout(600)]
-DAG = "wind_power_train"
+DAG, REAP = "wind_power_train", "wind_power_reap"
 MONTHS = ("2199-01", "2199-02", "2199-03")
 SECONDS = 180.0
 SCRIPT = """
@@ -74,6 +80,16 @@ class Live:
         """Leave nothing on the VM, whatever the test came to."""
         with Shell(self.endpoint) as shell:
             shell.run("docker ps -aq --filter label=edgeloop.pipeline=wind_power | xargs -r docker rm -f", timeout=60)
+
+    def note(self) -> str:
+        """What the run says of itself in Airflow's lists."""
+        return str(self.api.http.call("GET", f"/dags/{DAG}/dagRuns/{quote(self.run.run_id)}")["note"])
+
+    def reap(self) -> str:
+        """Let the reaper come by, as its cron does; what it said."""
+        run = self.api.trigger(REAP)
+        wait_for(lambda: self.api.run(REAP, run.run_id).done, seconds=SECONDS, what="the reaper's run")
+        return self.api.log(self.api.task(REAP, run.run_id, "reap"))
 
     def let_go(self) -> None:
         """Let the script come to its end; on a busy machine Airflow takes longer to restart than it would."""
@@ -125,7 +141,8 @@ def live(airflow: AirflowSite, site: Site, blob_account: BlobAccount, request: p
         try:
             yield one
         finally:
-            api.mark_run(DAG, one.run.run_id, "failed")
+            with suppress(AirflowApiError):
+                api.mark_run(DAG, one.run.run_id, "failed")
             api.set_paused(DAG, paused=True)
             one.remove()
             for blob in list(container.list()):
@@ -141,9 +158,52 @@ def test_marking_a_parked_training_failed_stops_its_job(live: Live) -> None:
     assert len(live.containers()) == 1
     # A job that says nothing of its VM has it for itself, parked as it is.
     pool = live.api.http.call("GET", f"/pools/{task.pool}")
+    assert live.note().startswith("Trained because: new data 2199-03@")
     assert (task.pool, pool["slots"], pool["deferred_slots"], pool["open_slots"]) == ("vm_edgeloop_vm", 100, 100, 0)
     live.api.mark_task(task, "failed")
     wait_for(lambda: not live.containers(), seconds=60, what="the container to be stopped")
+
+
+@contextmanager
+def nobody_takes_triggers_up(airflow: AirflowSite) -> Iterator[None]:
+    """The moment after a task was parked, held on to: the triggerer stands still, and lives."""
+    found = processes.find(airflow.plan, "airflow-triggerer")
+    assert found is not None
+    os.kill(found.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(found.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("live", [4000], indirect=True)
+def test_a_training_given_up_before_its_trigger_was_taken_up_is_stopped_by_the_reaper(
+    live: Live, airflow: AirflowSite
+) -> None:
+    """Airflow calls no hook then. A job that is waited for goes on; with its task marked or deleted it is cancelled."""
+    live.api.set_paused(REAP, paused=False)
+    try:
+        with nobody_takes_triggers_up(airflow):
+            task = live.until("deferred")
+            job = live.containers()
+            assert "it runs" in live.reap()
+            assert live.containers() == job
+            live.api.mark_task(task, "failed")
+        assert live.containers() == job
+        assert "train of run" in live.reap()
+        wait_for(lambda: not live.containers(), seconds=60, what="the end of what was marked")
+
+        with nobody_takes_triggers_up(airflow):
+            live.api.clear_tasks(DAG, live.run.run_id, ["train"])
+            live.until("deferred")
+            job = live.containers()
+            live.api.mark_run(DAG, live.run.run_id, "failed")
+            live.api.http.call("DELETE", f"/dags/{DAG}/dagRuns/{quote(live.run.run_id)}")
+        assert live.containers() == job
+        assert "was deleted" in live.reap()
+        wait_for(lambda: not live.containers(), seconds=60, what="the end of what was deleted")
+    finally:
+        live.api.set_paused(REAP, paused=True)
 
 
 def test_the_pool_of_a_new_pipelines_vm_is_made(

@@ -6,6 +6,7 @@ import shutil
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
@@ -150,6 +151,8 @@ def test_a_changed_script_starts_a_training_that_says_why(place: Place) -> None:
     assert key.startswith("code-")
     assert "the window holds 1 of the 9 months" in place.log(run, "fix_dataset")
     assert (place.store.fixed("retrain_reasons", key) or "").startswith("code changed: train.py ")
+    note = place.api.http.call("GET", f"/dags/{run.dag_id}/dagRuns/{quote(run.run_id)}")["note"]
+    assert note.startswith(f"Not trained: {key}: the window holds 1 of the 9 months")
     again = place.sweep()
     assert place.api.task(again.dag_id, again.run_id, "request_retrain").state == "skipped"
     assert len(place.runs()) == len(before) + 1

@@ -9,12 +9,14 @@ import math
 import shlex
 from typing import TYPE_CHECKING
 
+from edgeloop.records import sha256_hex
 from edgeloop.training import guard
 from edgeloop.training.job import FOLDER, LABEL_ATTEMPT, LABEL_DEADLINE, LABEL_PIPELINE, LABEL_TRAINING, Stop
 from edgeloop.training.outputs import ALLOWED, DEPTH, LISTING_BYTES
 
 if TYPE_CHECKING:
     from edgeloop.training.job import Job
+    from edgeloop.training.parked import Parked
 
 HOME, NUMBER = "@HOME@", "@NUMBER@"
 """Stand for the far side's home and the attempt's number in an argument; no other shell expansion is ever wanted."""
@@ -24,6 +26,7 @@ TMP_MB = 256
 TAIL_LINES = 20
 ENGINE_DOWN = 69
 NO_SPACE = 28
+CHANGED = 75
 IN_USE = "is already in use by container"
 _STATE = "{{json .State}} {{json .Config.Labels}}"
 _ENGINE = "docker version --format '{{.Server.Version}}'"
@@ -183,10 +186,25 @@ def unfit(job: Job) -> str:
     return f"if test -d {job.attempt_folder}; then : >{job.attempt_folder}/unfit; fi"
 
 
-def follow(job: Job, who: str, attempt: int) -> str:
-    """Leave word which try of ``who`` (a task of one run) follows the job now."""
-    mark = f"{job.folder}/follower-{who}"
-    return f"if test -d {job.folder}; then echo {attempt} >{mark}.part && mv {mark}.part {mark}; fi"
+def follow(job: Job, who: str, attempt: int, parked: Parked | None = None) -> str:
+    """Leave word which try of ``who`` (a task of one run) follows the job now, and which task it is."""
+    mark, sign = f"{job.folder}/follower-{who}", ""
+    if parked is not None:
+        at = f"{job.folder}/parked-{parked.name}"
+        sign = f"printf '%s\\n' {shlex.quote(parked.text)} >{at}.part && mv {at}.part {at}.json && "
+    return f"if test -d {job.folder}; then {sign}echo {attempt} >{mark}.part && mv {mark}.part {mark}; fi"
+
+
+def signed(job: Job) -> str:
+    """Print what every task signed that was parked on the job, a line each."""
+    return f"cat {job.folder}/parked-*.json 2>/dev/null || true"
+
+
+def give_up(job: Job, *, reason: str, was: str) -> str:
+    """As :func:`cancel`, or exit with ``CHANGED`` if somebody signed since :func:`signed` printed ``was``."""
+    same = f"""now=$({signed(job)})
+if test "$(printf %s "$now" | sha256sum | cut -d' ' -f1)" != {sha256_hex(was.encode())}; then exit {CHANGED}; fi"""
+    return f"{same}\n{cancel(job, reason=reason)}"
 
 
 def follower(job: Job, who: str) -> str:
@@ -216,7 +234,7 @@ def release(job: Job) -> str:
     return (
         f"docker rm -f -v {job.name} >/dev/null 2>&1; cd {job.folder} && "
         f"{{ rm -rf {' '.join(gone)} 2>/dev/null || {swept} >/dev/null; }}; "
-        "rm -rf attempt-* cursor* follower-* 2>/dev/null || true"
+        "rm -rf attempt-* cursor* follower-* parked-* 2>/dev/null || true"
     )
 
 

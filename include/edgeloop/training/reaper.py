@@ -1,7 +1,8 @@
 """Finishing what a crash left on a VM: by label, and never anything of others.
 
-It only ever looks at jobs of one pipeline. What still runs is guarded again, what was to be stopped is stopped, what
-ended is kept for a retry until ``keep_seconds`` have passed, and then it goes with its folder.
+It only ever looks at jobs of one pipeline. What still runs is guarded again, unless every task that waited for it was
+given up; what was to be stopped is stopped, what ended is kept for a retry until ``keep_seconds`` have passed, and then
+it goes with its folder.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ import json
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edgeloop.errors import EdgeloopError
 from edgeloop.ssh import problems
-from edgeloop.training import commands, troubles
+from edgeloop.training import commands, parked, troubles
 from edgeloop.training.job import FOLDER, LABEL_PIPELINE, LABEL_TRAINING, Found, Job, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from edgeloop.training.parked import Parked
     from edgeloop.training.remote import TrainingVm
 
 ALONE = "alone"
@@ -39,6 +41,7 @@ class Deed(StrEnum):
     LEAVE = "left"
     GUARD = "guarded"
     STOP = "stopped"
+    CANCEL = "cancelled"
     RETIRE = "removed the container of"
     FORGET = "removed"
 
@@ -185,8 +188,23 @@ def look(vm: TrainingVm, pipeline: str) -> Survey:
         raise problems.command_failed(vm.shell.endpoint, "(survey)", done.exit, done.err or str(error)) from error
 
 
-def reap(vm: TrainingVm, pipeline: str, *, keep: float = KEEP_SECONDS, say: Callable[[str], None]) -> Report:
-    """Finish what was left of a pipeline's jobs; one that cannot be dealt with keeps no other from it."""
+def _wanted(waiting: tuple[Parked, ...]) -> str:
+    del waiting
+    return ""
+
+
+def reap(
+    vm: TrainingVm,
+    pipeline: str,
+    *,
+    keep: float = KEEP_SECONDS,
+    say: Callable[[str], None],
+    given_up: Callable[[tuple[Parked, ...]], str] = _wanted,
+) -> Report:
+    """Finish what was left of a pipeline's jobs; one that cannot be dealt with keeps no other from it.
+
+    ``given_up`` is asked, of a job that runs, about everybody who waits for it: why nobody does any more, or "".
+    """
     found, report = look(vm, pipeline), Report()
     for name in found.parts:
         vm.shell.check(f"rm -rf {FOLDER}/{name}", timeout=SURVEY_SECONDS)
@@ -196,6 +214,8 @@ def reap(vm: TrainingVm, pipeline: str, *, keep: float = KEEP_SECONDS, say: Call
         try:
             there = vm.look(job)
             deed, why = judge(there, one, clock=found.clock, keep=keep)
+            if deed is Deed.GUARD and not there.last.stop:
+                deed, why = _unwanted(vm, job.at(there.attempt), given_up) or (deed, why)
             _do(vm, job.at(there.attempt), deed, why)
         except EdgeloopError as error:
             report.failed.append(error)
@@ -207,6 +227,16 @@ def reap(vm: TrainingVm, pipeline: str, *, keep: float = KEEP_SECONDS, say: Call
     for line in (*report.done, *report.left):
         say(line)
     return report
+
+
+def _unwanted(
+    vm: TrainingVm, job: Job, given_up: Callable[[tuple[Parked, ...]], str]
+) -> tuple[Literal[Deed.CANCEL], str] | None:
+    """Have a job cancelled that runs for nobody any more; a task that attached meanwhile keeps it."""
+    said = vm.signed(job)
+    waiting = parked.read(said)
+    why = given_up(waiting) if waiting else ""
+    return (Deed.CANCEL, why) if why and vm.give_up(job, reason=why, was=said) else None
 
 
 def _do(vm: TrainingVm, job: Job, deed: Deed, why: str) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from edgeloop.ssh.shell import Shell
     from edgeloop.training.job import Job
     from edgeloop.training.outputs import Entry
+    from edgeloop.training.parked import Parked
 
 LOOK_SECONDS = 30.0
 SUBMIT_SECONDS = 60.0
@@ -168,9 +169,21 @@ class TrainingVm:
                 )
             time.sleep(POLL_SECONDS)
 
-    def follow(self, job: Job, who: str, attempt: int) -> None:
-        """Leave word which try of ``who`` follows the job now."""
-        self.shell.check(commands.follow(job, who, attempt), timeout=LOOK_SECONDS)
+    def follow(self, job: Job, who: str, attempt: int, parked: Parked | None = None) -> None:
+        """Leave word which try of ``who`` follows the job now, and which task it is."""
+        self.shell.check(commands.follow(job, who, attempt, parked), timeout=LOOK_SECONDS)
+
+    def signed(self, job: Job) -> str:
+        """What the tasks signed that were parked on the job, as :func:`edgeloop.training.parked.read` reads it."""
+        return self.shell.check(commands.signed(job), timeout=LOOK_SECONDS).text
+
+    def give_up(self, job: Job, *, reason: str, was: str) -> bool:
+        """As :meth:`ask`; False, and nothing was asked, when somebody signed since ``signed`` said ``was``."""
+        text = commands.give_up(job, reason=reason, was=was)
+        done = self.shell.run(text, timeout=LOOK_SECONDS)
+        if done.exit not in {0, commands.CHANGED}:
+            raise problems.command_failed(self.shell.endpoint, "(give up)", done.exit, done.err)
+        return done.exit == 0
 
     def failure(self, job: Job, found: Found) -> TrainingFailedError:
         """The error for a job that ended badly: its last lines first, then how it ended.

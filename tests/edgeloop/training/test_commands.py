@@ -7,8 +7,9 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from edgeloop.training import commands, guard
+from edgeloop.training import commands, guard, parked
 from edgeloop.training.job import Job, Stop
+from edgeloop.training.parked import Parked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,3 +172,33 @@ def test_who_follows_is_left_on_the_vm_and_read_back(tmp_path: Path) -> None:
         bash(commands.follow(job, "task", attempt))
     bash(commands.follow(job, "other", 7))
     assert bash(commands.follower(job, "task")) == "2"
+
+
+def test_who_waits_signs_on_the_vm_and_a_cancel_of_what_nobody_wants_knows_of_it(tmp_path: Path) -> None:
+    """A task's later try replaces its word; who signed after the question was put keeps the job from being stopped."""
+    job = Job(run_id="a" * 64, pipeline="p", image="i", deadline=0).at(1)
+
+    def bash(text: str) -> tuple[int, str]:
+        path = {"PATH": os.environ["PATH"]}
+        done = subprocess.run(["bash", "-c", text], cwd=tmp_path, env=path, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout.strip()
+
+    assert bash(commands.signed(job)) == (0, "")
+    bash(f"mkdir -p {job.attempt_folder}")
+    one, other = Parked(dag="d", run="it's", task="t", pid=1), Parked(dag="d", run="r", task="t", pid=2)
+    for each in (dataclasses.replace(one, pid=7), one):
+        bash(commands.follow(job, "me", 1, each))
+    was = bash(commands.signed(job))[1]
+    assert parked.read(was) == (one,)
+
+    bash(commands.follow(job, "you", 1, other))
+    give_up = commands.give_up(job, reason="marked", was=was)
+    assert bash(give_up)[0] == commands.CHANGED
+    assert not (tmp_path / job.attempt_folder / "cancel").exists()
+
+    both = bash(commands.signed(job))[1]
+    assert set(parked.read(both)) == {one, other}
+    # What it starts in the background is the VM's; only the word that it leaves is looked at here.
+    left, _, _ = commands.give_up(job, reason="marked", was=both).partition("setsid")
+    bash(f"{left}\nfi")
+    assert (tmp_path / job.attempt_folder / "cancel").read_text() == "cancelled marked\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.edgeloop.training.conftest import GOOD_ENDING, Bench, eventually
@@ -11,6 +11,7 @@ from tests.edgeloop.training.conftest import GOOD_ENDING, Bench, eventually
 from edgeloop.ssh.shell import Shell
 from edgeloop.training import commands, reaper
 from edgeloop.training.job import Attempt, Found, Stop
+from edgeloop.training.parked import Parked
 from edgeloop.training.reaper import Deed, Remains, Report, judge, parse_survey
 from edgeloop.training.remote import TrainingVm
 
@@ -108,10 +109,10 @@ def ready(bench: Bench, job: Job) -> None:
     eventually(lambda: "ready" in bench.on_vm(commands.tail(job)), "the job's start")
 
 
-def reap(bench: Bench, *, keep: float = WEEK, pipeline: str = "test") -> Report:
+def reap(bench: Bench, *, keep: float = WEEK, pipeline: str = "test", **options: Any) -> Report:
     """Let the reaper come by."""
     with Shell(bench.endpoint) as shell:
-        return reaper.reap(TrainingVm(shell), pipeline, keep=keep, say=bench.said.append)
+        return reaper.reap(TrainingVm(shell), pipeline, keep=keep, say=bench.said.append, **options)
 
 
 @pytest.mark.system
@@ -154,3 +155,29 @@ def test_the_reaper_finishes_what_was_left_and_touches_nothing_else(bench: Bench
         assert bench.on_vm("docker inspect -f '{{.State.Status}}' bystander") == "running"
     finally:
         bench.on_vm("docker rm -f bystander; rm -rf edgeloop/jobs/*.part")
+
+
+@pytest.mark.system
+def test_what_runs_for_nobody_is_cancelled_and_what_somebody_took_up_is_not(bench: Bench) -> None:
+    """Whoever never signed is not asked about; a task that attaches while Airflow is asked keeps the job."""
+    marked, attached, unsigned = (bench.job() for _ in range(3))
+    one, other, later = (Parked(dag="d", run=run, task="t") for run in ("marked", "attached", "later"))
+    for job in (marked, attached, unsigned):
+        ready(bench, job)
+    bench.on_vm(commands.follow(marked, "one", 1, one))
+    bench.on_vm(commands.follow(attached, "other", 1, other))
+    asked: list[tuple[Parked, ...]] = []
+
+    def given_up(waiting: tuple[Parked, ...]) -> str:
+        asked.append(waiting)
+        if waiting == (other,):
+            bench.on_vm(commands.follow(attached, "later", 1, later))
+        return "it was marked"
+
+    report = reap(bench, given_up=given_up)
+    assert sorted(asked, key=lambda each: each[0].run) == [(other,), (one,)]
+    assert f"cancelled {marked.name}: it was marked" in report.done
+    assert {f"guarded {job.name}: it runs" for job in (attached, unsigned)} <= set(report.left)
+    eventually(lambda: bench.on_vm(commands.present(marked.at(1))) == "", "the end of what nobody wants")
+    assert bench.look(marked).last.reason == "it was marked"
+    assert {bench.look(job).status for job in (attached, unsigned)} == {"running"}
