@@ -6,7 +6,8 @@
 A head is a short cut and never the truth. It is written after the entries it sums up, so whoever dies in between leaves
 an older head and costs the next reader a read for each entry since. It counts only if its digest is right and the
 ledger's entry of that number is the one it was made of; else (damaged, or the ledger was restored from a backup) the
-ledger is read in full, as one that has no head yet, and the next who appends writes a head again.
+ledger is read in full, as one that has no head yet, and the next who appends writes a head again. Removing old heads is
+housekeeping: whoever may not delete leaves them, and the next who may removes them, some at a time.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from edgeloop.errors import ConflictError, IntegrityError, NotFoundError
 from edgeloop.record_base import canonical_json, sha256_hex
+from edgeloop.tidy import tidy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from edgeloop.store import Objects
 
@@ -30,6 +32,8 @@ LEDGER_TRIES = 50
 SCHEMA = 1
 KEPT_HEADS = 2
 """The one before the newest stays for whoever listed it a moment ago, and for the day the newest is damaged."""
+MOST_REMOVED = 50
+"""Of the heads that somebody without the right to delete left; who has it pays for some at each of his own."""
 PLAIN_EVERY = 8
 LISTED_TRIES = 3
 
@@ -206,7 +210,7 @@ class Ledger(Generic[S]):
     def _compact(self, now: _Sum[S]) -> None:
         if now.behind < self._fold.every:
             return
-        self._remove(now.spoilt)
+        tidy(self._objects, now.spoilt)
         raw = {"schema": SCHEMA, "seq": now.seq, "last": now.last, "state": self._fold.to_json(now.value)}
         name = f"{self._heads}{now.seq:0{SEQUENCE_DIGITS}d}"
         try:
@@ -214,11 +218,7 @@ class Ledger(Generic[S]):
         except ConflictError:
             # Whoever read the same entries and was faster wrote the same sum.
             return
-        self._remove(sorted({*now.heads, name} - {*now.spoilt})[:-KEPT_HEADS])
-
-    def _remove(self, names: Iterable[str]) -> None:
-        for name in names:
-            self._objects.delete(name)
+        tidy(self._objects, sorted({*now.heads, name} - {*now.spoilt})[:-KEPT_HEADS][:MOST_REMOVED])
 
     def _entry_name(self, seq: int) -> str:
         return f"{self._entries}{seq:0{SEQUENCE_DIGITS}d}.json"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from edgeloop.azure_ml.in_job import MANIFEST
 from edgeloop.errors import IntegrityError, NotFoundError, TrainingFailedError
+from edgeloop.tidy import tidy
 from edgeloop.training import outputs as rules
 from edgeloop.training.outputs import Choice, Entry
 
@@ -132,8 +133,7 @@ class JobOutputs:
             self.say(f"Left under {self.folder} of the pipeline's container: " + ", ".join(self._left))
             return
         for folder in (self.folder, *self.spare):
-            for one in list(self.blobs.list(f"{folder}/")):
-                self.blobs.delete(one.name)
+            tidy(self.blobs, [one.name for one in self.blobs.list(f"{folder}/")])
 
     def mark_unfit(self, job: Job) -> None:
         """Remember that the outputs will not do: the next try asks for another attempt."""

@@ -20,8 +20,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.errors import ConflictError, IntegrityError, NotFoundError
+from edgeloop.ledger import MOST_REMOVED
 from edgeloop.records import canonical_json
 from edgeloop.share.source import Seen
+from edgeloop.tidy import tidy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -258,8 +260,7 @@ class Journal:
             self.objects.put_new(f"{HEADS}{state.seq:0{DIGITS}d}", state.to_bytes())
         self._head = state.seq
         # The one before stays for whoever listed it a moment ago.
-        for name in [one.name for one in self.objects.list(HEADS)][:-2]:
-            self.objects.delete(name)
+        tidy(self.objects, [one.name for one in self.objects.list(HEADS)][:-2][:MOST_REMOVED])
 
 
 def _spoilt(name: str, error: Exception, remedy: str) -> IntegrityError:

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from edgeloop.errors import ConflictError, TrainingFailedError
+from edgeloop.errors import ConfigurationError, ConflictError, TrainingFailedError
 from edgeloop.records import FileRef, TrainingRun
+from edgeloop.tidy import RIGHT
 from edgeloop.training import staging
 from edgeloop.training.job import Action, Found, decide
 from edgeloop.training.outputs import METRICS, blob_name, canonical_metrics
@@ -223,7 +224,7 @@ def _upload(blobs: Blobs, ref: FileRef, path: Path) -> None:
         except ConflictError:
             if blobs.digest(ref.path) == (ref.size, ref.sha256):
                 return
-            blobs.delete(ref.path)
+            _make_room(blobs, ref.path)
         else:
             return
     raise ConflictError(
@@ -231,6 +232,17 @@ def _upload(blobs: Blobs, ref: FileRef, path: Path) -> None:
         left="the container and its outputs on the VM",
         next="Clear the task: it collects again.",
     )
+
+
+def _make_room(blobs: Blobs, path: str) -> None:
+    try:
+        blobs.delete(path)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"Blob {path} was left by a try that died and holds other bytes, and may not be removed: {error.what}",
+            left="the blob, and the outputs on the VM",
+            next=f"Give the connection the right to delete ({RIGHT}), or delete that blob; then clear the task.",
+        ) from error
 
 
 def tidy(vm: TrainingVm, job: Job, left: Sequence[str], say: Callable[[str], None]) -> None:

@@ -12,6 +12,7 @@ import json
 from typing import TYPE_CHECKING
 
 from edgeloop.errors import ConflictError
+from edgeloop.tidy import tidy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,13 +37,14 @@ class Waiting:
             self.store.objects.put_new(f"{PREFIX}{key}", b"")
 
     def keys(self) -> tuple[str, ...]:
-        """All that wait, sorted."""
-        return tuple(sorted(one.name.removeprefix(PREFIX) for one in self.store.objects.list(PREFIX)))
+        """All that wait, sorted; what was decided waits no more, also where nobody has the right to remove it."""
+        kept = sorted(one.name.removeprefix(PREFIX) for one in self.store.objects.list(PREFIX))
+        decided = set(self.store.keys(DECIDED[-1])) if kept else set()
+        return tuple(one for one in kept if one not in decided)
 
     def drop(self, keys: Iterable[str]) -> None:
         """Forget them: what they asked for was decided."""
-        for key in keys:
-            self.store.objects.delete(f"{PREFIX}{key}")
+        tidy(self.store.objects, [f"{PREFIX}{key}" for key in keys])
 
     def take(self, keys: Iterable[str], by: str) -> None:
         """Write down that ``by`` decides for ``keys``, before it does: a try that dies in the middle is finished."""
