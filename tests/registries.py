@@ -52,7 +52,7 @@ class Authority:
 
     @classmethod
     def of(cls, folder: Path, host: str) -> Authority:
-        """An authority, and a certificate of it for the address ``host``."""
+        """An authority, and a certificate of it for ``host``, a name or an address."""
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes, serialization
         from cryptography.hazmat.primitives.asymmetric import ec
@@ -61,10 +61,10 @@ class Authority:
         root, leaf = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
         issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"tests {os.urandom(4).hex()}")])
 
-        def certificate(name: x509.Name, public: ec.EllipticCurvePublicKey, *, ca: bool) -> x509.Certificate:
+        def certificate(whose: x509.Name, public: ec.EllipticCurvePublicKey, *, ca: bool) -> x509.Certificate:
             made = (
                 x509.CertificateBuilder()
-                .subject_name(name)
+                .subject_name(whose)
                 .issuer_name(issuer)
                 .public_key(public)
                 .serial_number(x509.random_serial_number())
@@ -73,8 +73,9 @@ class Authority:
                 .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             )
             if not ca:
-                names = [x509.IPAddress(ipaddress.ip_address(host))]
-                made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
+                named = host[-1].isalpha()
+                name = x509.DNSName(host) if named else x509.IPAddress(ipaddress.ip_address(host))
+                made = made.add_extension(x509.SubjectAlternativeName([name]), critical=False)
             return made.sign(root, hashes.SHA256())
 
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
