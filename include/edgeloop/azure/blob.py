@@ -90,8 +90,8 @@ class BlobContainer:
         except ConflictError:
             pass
         except ConfigurationError:
-            # A SAS for one container may not make it; whether it may do the rest shows at once.
-            if not self.account.shared_access:
+            # Who may use one container only may not make it; whether he may do the rest shows at once.
+            if not self.account.narrow:
                 raise
         self._made = True
 

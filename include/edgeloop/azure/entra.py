@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from edgeloop.azure.problems import UNTRUSTED
 from edgeloop.errors import ConfigurationError, EdgeloopError, UnreachableError
 
 if TYPE_CHECKING:
@@ -141,17 +142,12 @@ def tokens(entra: Entra) -> Tokens:
 
 
 def no_token(entra: Entra, error: Exception) -> EdgeloopError:
-    """The error for an identity that got no token."""
-    where = f"`airflow connections get {entra.connection}`"
+    """The error for an identity that got no token: nobody trusted answered, nobody did, or the answer was no."""
     cause = error.__cause__ or error.__context__
+    if UNTRUSTED in str(error):
+        return _strange(entra, error)
     if _silent(error) or _silent(cause):
-        return UnreachableError(
-            f"Entra ID did not answer {entra.who} of connection {entra.connection!r}: {_reason(entra, cause or error)}",
-            left="everything already stored",
-            next="Open the way from the workers to login.microsoftonline.com (or extra.client_secret_auth_config's "
-            f"authority, {where}), then clear the task.",
-        )
-    reason = _reason(entra, error)
+        return _unanswered(entra, cause or error)
     if entra.tenant:
         fix = f"Correct login (client id), password (client secret) or extra.tenant_id of {entra.connection!r}"
     else:
@@ -160,9 +156,28 @@ def no_token(entra: Entra, error: Exception) -> EdgeloopError:
             f"and AZURE_CLIENT_SECRET on the workers), or put a login into {entra.connection!r} (docs/connections.md)"
         )
     return ConfigurationError(
-        f"Connection {entra.connection!r}: Entra ID gave {entra.who} no token: {reason}",
+        f"Connection {entra.connection!r}: Entra ID gave {entra.who} no token: {_reason(entra, error)}",
         left="everything already stored; nothing was sent to the account",
         next=f"{fix}, then clear the task.",
+    )
+
+
+def _strange(entra: Entra, error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        f"Connection {entra.connection!r}: what answers in Entra ID's place shows a certificate that is signed by no "
+        f"CA that is trusted here: {_reason(entra, error)}",
+        left="everything already stored; neither secret nor token was sent",
+        next="Name the CA's file (of a proxy that opens TLS, usually) in REQUESTS_CA_BUNDLE on the workers, or in "
+        "connection_verify inside extra.client_secret_auth_config, then clear the task.",
+    )
+
+
+def _unanswered(entra: Entra, cause: BaseException) -> UnreachableError:
+    return UnreachableError(
+        f"Entra ID did not answer {entra.who} of connection {entra.connection!r}: {_reason(entra, cause)}",
+        left="everything already stored",
+        next="Open the way from the workers to login.microsoftonline.com (or to the authority in "
+        f"extra.client_secret_auth_config, `airflow connections get {entra.connection}`), then clear the task.",
     )
 
 

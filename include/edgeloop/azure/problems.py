@@ -26,6 +26,11 @@ UNAUTHORIZED = 401
 REFUSED = (UNAUTHORIZED, 403)
 REDIRECTS = (301, 302, 303, 307, 308)
 BUSY = (429, 500, 502, 503, 504)
+NO_ROLE, FIREWALL, KEYLESS = (
+    "AuthorizationPermissionMismatch", "AuthorizationFailure", "KeyBasedAuthenticationNotPermitted",
+)  # fmt: skip
+BLOB_ROLE = "Storage Blob Data Contributor"
+"""What an identity of Entra ID needs on the account or the container."""
 NOT_FOUND, EXISTS, CHANGED = 404, 409, 412
 CORRUPTED = "Md5Mismatch"
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
@@ -81,8 +86,8 @@ def redirected(account: BlobAccount, status: int, location: str) -> ResidencyErr
     )
 
 
-def answered(account: BlobAccount, blob: str, status: int, reason: str) -> EdgeloopError:
-    """The service answered with an error; ``reason`` is its code or phrase."""
+def answered(account: BlobAccount, blob: str, status: int, reason: str, *, role: str = BLOB_ROLE) -> EdgeloopError:
+    """The service answered with an error; ``reason`` is its code or phrase, ``role`` what an identity needs for it."""
     if status == NOT_FOUND:
         return not_found(account, blob)
     if status in {EXISTS, CHANGED}:
@@ -95,11 +100,7 @@ def answered(account: BlobAccount, blob: str, status: int, reason: str) -> Edgel
             next="Look at the account's health and its limits, then clear the task.",
         )
     if status in REFUSED:
-        return ConfigurationError(
-            f"The storage account behind connection {account.connection!r} refused the key or SAS ({reason}).",
-            left="everything already stored",
-            next=f"Correct {account.secret_field} of {account.connection!r}, then clear the task.",
-        )
+        return refused(account, reason, role)
     if reason == CORRUPTED:
         return IntegrityError(
             f"What was sent of blob {blob} arrived with another MD5 again and again.",
@@ -113,9 +114,38 @@ def answered(account: BlobAccount, blob: str, status: int, reason: str) -> Edgel
     )
 
 
+def refused(account: BlobAccount, reason: str, role: str) -> ConfigurationError:
+    """The service let nobody in, or not to what was asked for: what lacks depends on who asked."""
+    entra, whose = account.entra, f"The storage account behind connection {account.connection!r}"
+    let_in = "et the workers in under the account's Networking: its firewall, or a private endpoint"
+    if reason == KEYLESS:
+        what = f"{whose} takes neither keys nor a SAS made with one ({reason})"
+        fix = f"Log in with Entra ID: docs/connections.md says which fields of {account.connection!r} do that"
+    elif entra is None:
+        what = f"{whose} refused the key or SAS ({reason})"
+        fix = f"Correct {account.secret_field} of {account.connection!r}"
+        fix += f", or if that is right l{let_in}" if reason == FIREWALL else ""
+    elif reason == FIREWALL:
+        what, fix = f"{whose} takes no request from this network ({reason})", f"L{let_in}"
+    elif reason == NO_ROLE:
+        what = f"{whose} knows {entra.who}, which lacks the role {role!r} there ({reason})"
+        fix = (
+            f"Give it that role on the account: az role assignment create --role {role!r} --assignee "
+            f"{entra.client or entra.managed_identity or '<its client id>'} --scope <the account's resource id>. Some "
+            "minutes later it holds"
+        )
+    else:
+        what = f"{whose} refused the token of {entra.who} ({reason})"
+        fix = (
+            f"Compare the tenant that {account.connection!r} logs in to with that of the account's subscription, "
+            "extra.audience if there is one, and this machine's clock"
+        )
+    return ConfigurationError(f"{what}.", left="everything already stored", next=f"{fix}; then clear the task.")
+
+
 @contextmanager
-def translated(account: BlobAccount, blob: str) -> Iterator[None]:
-    """The SDK's errors as ours."""
+def translated(account: BlobAccount, blob: str, *, role: str = BLOB_ROLE) -> Iterator[None]:
+    """The SDK's errors as ours; ``role`` is what an identity of Entra ID needs for what is done."""
     from azure.core import exceptions
 
     try:
@@ -133,4 +163,10 @@ def translated(account: BlobAccount, blob: str) -> Iterator[None]:
             raise redirected(account, status, response.headers.get("location") or "") from error
         if status not in BUSY and status not in REFUSED:
             raise
-        raise answered(account, blob, status, error.reason or "") from error
+        raise answered(account, blob, status, _code(error) or error.reason or "", role=role) from error
+
+
+def _code(error: Any) -> str:
+    """The service's code for an error, where the SDK found one."""
+    code = getattr(error, "error_code", None) or ""
+    return str(getattr(code, "value", code))

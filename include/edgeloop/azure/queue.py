@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from edgeloop.azure.account import CONNECT_SECONDS, IDLE_SECONDS
+from edgeloop.azure.entra import tokens
 from edgeloop.azure.problems import translated
 from edgeloop.errors import ConfigurationError, NotFoundError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from azure.storage.queue import QueueClient
 
     from edgeloop.azure.account import BlobAccount
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 MOST_AT_ONCE = 32
 """Messages in one answer (Azure's limit)."""
 RETRIES = 2
+ROLE = "Storage Queue Data Contributor"
+"""What an identity of Entra ID needs on the account or the queue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,29 +45,20 @@ class MessageQueue:
     def _connect(self) -> QueueClient:
         from azure.storage.queue import QueueClient
 
-        logging.getLogger("azure.core.pipeline.policies.http_logging_policy").setLevel(logging.WARNING)
+        options = self.account.transport(RETRIES)
+        if (entra := self.account.entra) is not None:
+            return QueueClient(self.account.endpoint("queue"), self.name, credential=tokens(entra), **options)
         fields = {one.partition("=")[0].strip().lower() for one in self.account.connection_string.split(";")}
         if "blobendpoint" in fields and "queueendpoint" not in fields:
             # The SDK would make one up in the public cloud, and events of a private account would be looked for there.
             raise self._unusable("names a BlobEndpoint and no QueueEndpoint")
-        options: dict[str, Any] = {"connection_verify": self.account.ca_file} if self.account.ca_file else {}
-        if self.account.features.api_version:
-            options["api_version"] = self.account.features.api_version
         try:
-            return QueueClient.from_connection_string(
-                self.account.connection_string,
-                self.name,
-                connection_timeout=CONNECT_SECONDS,
-                read_timeout=IDLE_SECONDS,
-                retry_total=RETRIES,
-                initial_backoff=1,
-                increment_base=2,
-                random_jitter_range=1,
-                permit_redirects=False,
-                **options,
-            )
+            return QueueClient.from_connection_string(self.account.connection_string, self.name, **options)
         except ValueError:
             raise self._unusable("is no connection string of a queue service") from None
+
+    def _errors(self) -> AbstractContextManager[None]:
+        return translated(self.account, self.name, role=ROLE)
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -82,12 +76,12 @@ class MessageQueue:
         """Make the queue if it is not there."""
         from azure.core.exceptions import ResourceExistsError
 
-        with translated(self.account, self.name), contextlib.suppress(ResourceExistsError):
+        with self._errors(), contextlib.suppress(ResourceExistsError):
             self._client.create_queue()
 
     def receive(self, *, hidden_seconds: int) -> tuple[Message, ...]:
         """At most ``MOST_AT_ONCE`` messages, which nobody else gets for ``hidden_seconds``."""
-        with translated(self.account, self.name):
+        with self._errors():
             page = self._client.receive_messages(
                 messages_per_page=MOST_AT_ONCE, max_messages=MOST_AT_ONCE, visibility_timeout=hidden_seconds
             )
@@ -103,7 +97,7 @@ class MessageQueue:
 
     def put(self, body: str) -> None:
         """Send a message."""
-        with translated(self.account, self.name):
+        with self._errors():
             self._client.send_message(body)
 
     def delete(self, message: Message) -> bool:
@@ -111,7 +105,7 @@ class MessageQueue:
         from azure.core.exceptions import HttpResponseError
 
         try:
-            with translated(self.account, self.name):
+            with self._errors():
                 self._client.delete_message(message.id, message.receipt)
         except NotFoundError:
             return False

@@ -2,6 +2,9 @@
 
 The SDK signs for the newest version only, which an Azure Stack refuses. The text that is signed is that of versions
 2018-11-09 to 2020-10-02 ("Create a service SAS" in Azure's documentation), which every service of today takes.
+
+Where Entra ID opens the account there is no key: the account itself, which is Azure's, then lends one for two hours
+(a user delegation key), and the SDK signs with it.
 """
 
 from __future__ import annotations
@@ -10,16 +13,29 @@ import base64
 import binascii
 import hashlib
 import hmac
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, quote, urlsplit
 
+from edgeloop.azure.problems import translated
+from edgeloop.errors import ConfigurationError
+
 if TYPE_CHECKING:
+    from azure.storage.blob import UserDelegationKey
+
+    from edgeloop.azure.account import BlobAccount
     from edgeloop.azure.blob import BlobContainer
+    from edgeloop.azure.entra import Entra
 
 SIGNED_VERSION = "2019-02-02"
 MINUTES = 15
+LENT = timedelta(hours=2)
+"""How long a user delegation key is asked for."""
+SKEW = timedelta(minutes=15)
+"""How far the account's clock may be behind this machine's."""
+DELEGATOR = "Storage Blob Delegator"
 LONGEST = timedelta(hours=1)
 """How long a SAS of the connection may still be valid to be handed on."""
 READING = set("rl")
@@ -36,6 +52,7 @@ class Signer:
         account: The account's name.
         key: Its key, "" where a SAS opens the container.
         sas: That SAS.
+        delegation: Who lends keys where Entra ID opens the account.
         refusal: Why no address may be given out.
     """
 
@@ -43,14 +60,17 @@ class Signer:
     account: str = ""
     key: str = ""
     sas: str = ""
+    delegation: Delegation | None = None
     refusal: str = ""
 
     def address(self, blob: str, *, now: datetime) -> str:
         """The address of ``blob``, valid for MINUTES from ``now``."""
         where = f"{self.url}/{quote(blob, safe='~/')}"
+        container = urlsplit(self.url).path.rstrip("/").rpartition("/")[2]
+        if self.delegation is not None:
+            return f"{where}?{self.delegation.sign(self.account, container, blob, now=now)}"
         if not self.key:
             return f"{where}?{self.sas}"
-        container = urlsplit(self.url).path.rstrip("/").rpartition("/")[2]
         resource = f"/blob/{self.account}/{container}/{blob}"
         expiry = (now + timedelta(minutes=MINUTES)).strftime("%Y-%m-%dT%H:%M:%SZ")
         protocol = "https" if self.url.startswith("https:") else "https,http"
@@ -61,6 +81,43 @@ class Signer:
     def __repr__(self) -> str:
         """Without key and SAS."""
         return f"Signer({self.url!r}, refusal={self.refusal!r})"
+
+
+class Delegation:
+    """The keys that an account lends to who may read it, one after the other; safe to use from several threads."""
+
+    def __init__(self, account: BlobAccount, entra: Entra) -> None:
+        self._account, self._entra = account, entra
+        self._lock = threading.Lock()
+        self._key: UserDelegationKey | None = None
+        self._ends = datetime.min.replace(tzinfo=UTC)
+
+    def sign(self, account: str, container: str, blob: str, *, now: datetime) -> str:
+        """The query that opens ``blob`` for reading, valid for MINUTES from ``now``; raises as :meth:`key` does."""
+        from azure.storage.blob import BlobSasPermissions, generate_blob_sas
+
+        return generate_blob_sas(
+            account,
+            container,
+            blob,
+            user_delegation_key=self.key(now),
+            permission=BlobSasPermissions(read=True),
+            expiry=now + timedelta(minutes=MINUTES),
+            protocol="https",
+        )
+
+    def key(self, now: datetime) -> UserDelegationKey:
+        """A key that lasts for another MINUTES.
+
+        Raises ``ConfigurationError`` where the identity lacks the role for it.
+        """
+        with self._lock:
+            if self._key is None or self._ends < now + timedelta(minutes=MINUTES):
+                ends = now + LENT
+                with translated(self._account, "", role=DELEGATOR):
+                    self._key = self._account.service(self._entra).get_user_delegation_key(now - SKEW, ends)
+                self._ends = ends
+            return self._key
 
 
 def text_to_sign(resource: str, *, expiry: str, protocol: str) -> str:
@@ -84,11 +141,25 @@ def signer(container: BlobContainer, *, now: datetime) -> Signer:
     host = urlsplit(url).hostname or ""
     if host.startswith(LOOPBACK):
         return Signer(url=url, refusal=f"its endpoint {host} is another machine when it is asked for on the VM")
+    if account.entra is not None:
+        return _lent(url, Delegation(account, account.entra), now)
     parts = (part.partition("=") for part in account.connection_string.split(";"))
     named = {name.strip().lower(): value.strip() for name, _, value in parts}
     if key := named.get("accountkey"):
         return Signer(url=url, account=named.get("accountname", ""), key=key, refusal=_unusable(key))
     return Signer(url=url, sas=query, refusal=why_not(query, https=url.startswith("https:"), now=now))
+
+
+def _lent(url: str, delegation: Delegation, now: datetime) -> Signer:
+    """Who gives out addresses with keys that the account lends."""
+    where = urlsplit(url)
+    by_path = where.path.strip("/").rpartition("/")[0]
+    try:
+        delegation.key(now)
+    except ConfigurationError as error:
+        return Signer(url=url, refusal=f"no key to sign with is lent: {error.what.rstrip('.')}")
+    name = by_path or (where.hostname or "").partition(".")[0]
+    return Signer(url=url, account=name, delegation=delegation)
 
 
 def _unusable(key: str) -> str:

@@ -1,4 +1,4 @@
-"""A blob service as Azure Stack Hub's is reached: TLS under a CA of its own, and it can be stopped and started."""
+"""A storage account as a private one is reached: TLS under a CA of its own, and it can be stopped and started."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEY = base64.b64encode(b"a key of sixty-four bytes or so, which is what a real one has...").decode()
+DOMAIN = "test.example"
+"""Certificates are also for hub.blob and hub.queue below it."""
 DEADLINE_S = 120.0
 
 
 class Hub:
-    """Azurite with the account ``hub``, its state and certificates below ``folder``."""
+    """Azurite with the account ``hub``, its state and certificates below ``folder``; by Entra ID too with ``oauth``."""
 
-    def __init__(self, cache: Path, folder: Path) -> None:
-        self._cache, self._folder, self.port = cache, folder, _free_port()
+    def __init__(self, cache: Path, folder: Path, *, oauth: bool = False) -> None:
+        self._cache, self._folder, self.port = cache, folder, free_port()
+        self._oauth = ["--oauth", "basic"] if oauth else []
         self.ca, self._cert, self._key = certificates(folder)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -53,7 +56,8 @@ class Hub:
         where = ["--blobHost", "127.0.0.1", "--blobPort", str(self.port), "--location", str(self._folder / "blobs")]
         tls = ["--cert", str(self._cert), "--key", str(self._key)]
         # No --skipApiVersionCheck: like a Stack Hub it refuses versions that it does not know.
-        command = [str(blob.node()), str(blob.main_script(self._cache)), *where, *tls, "--disableTelemetry"]
+        script = [str(blob.node()), str(blob.main_script(self._cache))]
+        command = [*script, *where, *tls, *self._oauth, "--disableTelemetry"]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, env={"AZURITE_ACCOUNTS": f"hub:{KEY}"}, stdout=log, stderr=log)
         wait_for(self._answers, seconds=DEADLINE_S, what="Azurite with TLS", every=0.1)
@@ -75,7 +79,7 @@ class Hub:
 
 
 def certificates(folder: Path) -> tuple[Path, Path, Path]:
-    """A CA, and a certificate for 127.0.0.1 that it signed: paths of the CA's, the server's, the server's key."""
+    """A CA, and a certificate for 127.0.0.1 and DOMAIN that it signed: paths of the CA's, the server's, its key."""
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Test CA")])
     now = dt.datetime.now(dt.UTC)
@@ -88,7 +92,8 @@ def certificates(folder: Path) -> tuple[Path, Path, Path]:
     basic = x509.BasicConstraints(ca=True, path_length=None)
     ca = builder(ca_name, ca_key.public_key()).add_extension(basic, critical=True).sign(ca_key, hashes.SHA256())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hub")])
-    alternative = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    names = [x509.DNSName(f"hub.{service}.{DOMAIN}") for service in ("blob", "queue")]
+    alternative = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1")), *names])
     cert = builder(name, key.public_key()).add_extension(alternative, critical=False).sign(ca_key, hashes.SHA256())
     plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     files = {
@@ -101,7 +106,8 @@ def certificates(folder: Path) -> tuple[Path, Path, Path]:
     return folder / "ca.pem", folder / "cert.pem", folder / "key.pem"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from typing import Any
 
@@ -10,7 +11,8 @@ from azure.core.exceptions import ServiceRequestError
 
 from edgeloop.azure.connection import Fields
 from edgeloop.azure.features import AZURE, STACK, TIB, check_name, check_size, features_of, refuse_newer
-from edgeloop.azure.problems import translated
+from edgeloop.azure.problems import answered, translated
+from edgeloop.azure.queue import MessageQueue
 from edgeloop.errors import ConfigurationError, UnreachableError
 
 KEY = "c2VjcmV0LWtleS1vZi10aGUtYWNjb3VudA=="
@@ -51,7 +53,7 @@ def test_a_sas_becomes_a_connection_string() -> None:
     ("values", "missing"),
     [
         ({}, "a key or SAS: extra.connection_string"),
-        ({"host": "https://hub.example", "login": "hub"}, "a key or SAS"),
+        ({}, "for an identity of Entra ID, host, the URL of the blob service"),
         ({"host": "https://hub.example", "password": KEY}, "login, the name of the storage account"),
         ({"extra": {"sas_token": "sv=1&sig=x"}}, "host, the URL of the blob service"),
         ({"host": "https://hub.example", "extra": {"sas_token": "sv=1"}}, "the SAS itself in extra.sas_token"),
@@ -74,13 +76,99 @@ def test_a_verify_flag_is_no_ca_file() -> None:
 
 
 @pytest.mark.parametrize("preset", ["stack_hub", "stack_edge"])
-def test_entra_id_is_refused_by_its_field(preset: str) -> None:
-    """A Stack's blob service has no such login; on Azure the error says what to put there."""
-    values = {"host": "https://hub.example", "login": "app", "password": "x", "extra": {"tenant_id": "t"}}
-    with pytest.raises(ConfigurationError, match=r"has no Entra ID login \(extra.tenant_id of connection 'mine'\)"):
+@pytest.mark.parametrize("field", ["tenant_id", "managed_identity_client_id", "workload_identity_tenant_id"])
+def test_a_stack_refuses_entra_id_by_its_field(preset: str, field: str) -> None:
+    """A Stack's blob service has no such login; one without any field asks for a key, never for the machine's."""
+    values = {"host": "https://hub.example", "login": "app", "password": "x", "extra": {field: "t"}}
+    with pytest.raises(ConfigurationError, match=rf"has no Entra ID login \(extra.{field} of connection 'mine'\)"):
         opened(preset, **values)
-    with pytest.raises(ConfigurationError, match="logs in with Entra ID"):
-        opened(**values)
+    with pytest.raises(ConfigurationError, match="lacks a key or SAS") as caught:
+        opened(preset, host="https://hub.example", login="hub")
+    assert "Entra" not in caught.value.what
+
+
+def test_a_service_principal_is_read_as_the_provider_reads_it() -> None:
+    """Tenant, client id, secret, and what else its credential is made with; no secret shows."""
+    config = {"authority": "login.microsoftonline.us"}
+    extra = {"tenant_id": "t", "client_secret_auth_config": config, "account_key": KEY}
+    account = opened(host="https://hub.example/", login="app", password="s3cret", extra=extra)
+    assert account.entra is not None
+    assert (account.entra.tenant, account.entra.client, account.entra.secret) == ("t", "app", "s3cret")
+    assert json.loads(account.entra.options) == config
+    assert account.endpoint("blob") == "https://hub.example"
+    assert "s3cret" not in repr(account)
+
+
+@pytest.mark.parametrize(
+    ("values", "missing"),
+    [
+        ({"login": "app", "password": "x"}, "host, the URL of the blob service beside extra.tenant_id"),
+        ({"host": "https://hub.example", "login": "app"}, "password (its secret) beside extra.tenant_id"),
+        ({"host": "https://hub.example"}, "login (the client id) and password (its secret) beside"),
+    ],
+)
+def test_a_service_principal_needs_all_its_fields(values: dict[str, Any], missing: str) -> None:
+    """Without a host the provider would look for an account that is called as the application is."""
+    with pytest.raises(ConfigurationError) as caught:
+        opened(**values, extra={"tenant_id": "t"})
+    assert missing in caught.value.what
+
+
+def test_no_token_goes_where_there_is_no_tls() -> None:
+    """Neither to the blobs nor to the queue, whoever logs in."""
+    for values in ({"extra": {}}, {"login": "app", "password": "x", "extra": {"tenant_id": "t"}}):
+        account = opened(host="http://hub.blob.site.example", **values)
+        for use in (lambda one: one.container("abc"), lambda one: MessageQueue(one, "abc")):
+            with pytest.raises(ConfigurationError, match="host of connection 'mine' is http://") as caught:
+                use(account)
+            assert caught.value.left == "nothing was sent"
+
+
+def test_the_queue_of_an_account_has_its_name() -> None:
+    """An address without the account's own name leads to no queue, least of all to one in the public cloud."""
+    account = opened(host="https://hub.blob.core.usgovcloudapi.net")
+    assert MessageQueue(account, "abc").hosts == ("hub.queue.core.usgovcloudapi.net",)
+    with pytest.raises(ConfigurationError, match="where the account's queue service answers follows only"):
+        MessageQueue(opened(host="https://10.0.0.4/hub"), "abc")
+
+
+def test_a_version_that_the_sdk_does_not_know_is_told() -> None:
+    """By its field."""
+    with pytest.raises(ConfigurationError, match=r"extra\.api_version of connection 'mine' cannot be used: Unsup"):
+        opened(host="https://hub.example", extra={"api_version": "2000-01-01"}).container("abc")
+
+
+ASKED = {
+    "key": {"host": "https://hub.example", "login": "hub", "password": KEY},
+    "sas": {"host": "https://hub.example", "extra": {"sas_token": "sv=1&sig=x"}},
+    "principal": {"host": "https://hub.example", "login": "app-1", "password": "x", "extra": {"tenant_id": "t"}},
+    "machine": {"host": "https://hub.example", "extra": {"managed_identity_client_id": "mi-1"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("who", "status", "code", "what", "fix"),
+    [
+        ("principal", 403, "AuthorizationPermissionMismatch", "principal app-1, which lacks the role 'Storage B",
+         "--role 'Storage Blob Data Contributor' --assignee app-1 --scope"),
+        ("machine", 403, "AuthorizationPermissionMismatch", "managed identity mi-1, which lacks", "--assignee mi-1"),
+        ("principal", 403, "AuthorizationFailure", "takes no request from this network", "firewall, or a private endp"),
+        ("key", 403, "AuthorizationFailure", "refused the key or SAS", "if that is right let the workers in under"),
+        ("sas", 403, "AuthorizationFailure", "refused the key or SAS", "Correct extra.sas_token of 'mine'"),
+        ("principal", 401, "InvalidAuthenticationInfo", "refused the token of service principal app-1", "the tenant"),
+        ("key", 403, "KeyBasedAuthenticationNotPermitted", "takes neither keys nor", "Log in with Entra ID"),
+        ("key", 403, "AuthenticationFailed", "refused the key or SAS", "Correct password of 'mine'"),
+        ("sas", 403, "AuthorizationPermissionMismatch", "refused the key or SAS", "Correct extra.sas_token of 'mine'"),
+    ],
+)  # fmt: skip
+def test_a_refusal_says_what_lacks(who: str, status: int, code: str, what: str, fix: str) -> None:
+    """A role, a way through the firewall, another login: it depends on who asked, and the code is there to look up."""
+    told = answered(opened(**ASKED[who]), "abc/x", status, code)
+    assert isinstance(told, ConfigurationError)
+    assert what in told.what
+    assert code in told.what
+    assert fix in told.next
+    assert "then clear the task" in told.next
 
 
 @pytest.mark.parametrize("preset", ["stack_hub", "stack_edge"])
