@@ -25,9 +25,11 @@ AUDIENCE = "https://storage.azure.com"
 EARLY_SECONDS = 300
 """A token is renewed so long before it ends, as the SDK does it."""
 CONNECT_SECONDS, IDLE_SECONDS, TOKEN_RETRIES = 10.0, 60.0, 2
-CODE = re.compile(r"AADSTS\d+")
-TRACE = re.compile(r"\s*(Trace ID:|To mitigate this issue|Visit https?:).*", re.DOTALL)
-LONGEST_REASON = 900
+HINT = re.compile(
+    r"(Visit|See the troubleshooting guide|To mitigate this issue)[^\n]*?https?://\S+( to troubleshoot this issue\.)?"
+)
+"""Where azure-identity sends its readers after each sentence: what lacks would drown in it."""
+LONGEST_REASON = 1200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +190,7 @@ def _silent(error: BaseException | None) -> bool:
 
 
 def _reason(entra: Entra, error: BaseException) -> str:
-    text = TRACE.sub("", str(error))
+    text = HINT.sub("", str(error))
     if entra.secret:
         text = text.replace(entra.secret, "***")
     return " ".join(text.split())[:LONGEST_REASON]

@@ -239,6 +239,20 @@ def test_a_missing_role_for_queues_is_told_by_its_name(entra: EntraId, tmp_path:
             one.receive(hidden_seconds=1)
 
 
+def test_a_role_on_the_container_alone_is_enough(entra: EntraId, door: Door) -> None:
+    """Its holder may not make containers; what he may do is done."""
+
+    def judge(asked: Asked) -> Said:
+        if "restype=container" in asked.path:
+            return refusal(403, "AuthorizationPermissionMismatch")
+        return Said(status=201, headers={"ETag": '"1"', "Last-Modified": "Sun, 01 Mar 2026 12:00:00 GMT"})
+
+    door.judge = judge
+    container = behind(entra, door)
+    container.put_new("a", b"1")
+    assert container.put_whole("b", b"1", metadata={}) == "1"
+
+
 def test_the_sdk_tries_once_more_with_a_new_token(entra: EntraId, door: Door) -> None:
     """Azure's challenge names tenant and resource; a token for another resource is not to be had that way."""
     challenge = f"Bearer authorization_uri=https://login.test.example/{TENANT}/oauth2/authorize resource_id=https://vault.test.example"

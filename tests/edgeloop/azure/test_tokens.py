@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from azure.core.exceptions import ClientAuthenticationError
 from tests.edgeloop.azure.entra_id import CLIENT, SECRET, TENANT
 from tests.edgeloop.azure.hub import free_port
 
 from edgeloop.azure.connection import Fields
-from edgeloop.azure.entra import EARLY_SECONDS, Tokens, tokens
+from edgeloop.azure.entra import EARLY_SECONDS, Tokens, no_token, tokens
 from edgeloop.errors import ConfigurationError, UnreachableError
 
 if TYPE_CHECKING:
@@ -154,6 +155,33 @@ def test_a_machine_without_identity_says_how_to_get_one(entra: EntraId, monkeypa
     assert "EnvironmentCredential authentication unavailable" in caught.value.what
     assert "put a login into 'bare' (docs/connections.md)" in caught.value.next
     assert entra.door.asked == []
+
+
+def test_everything_that_was_tried_is_told(entra: EntraId) -> None:
+    """A chain of credentials says where its readers find help after each of them; what each lacks is what counts."""
+    one = Fields(connection="bare", host=HOST).account().entra
+    assert one is not None
+    said = (
+        "Attempted credentials:\n\tEnvironmentCredential: unavailable.\nVisit https://aka.example/env to troubleshoot "
+        "this issue.\n\tWorkloadIdentityCredential: See the troubleshooting guide for more information: "
+        "https://aka.example/w. Missing: 'tenant_id'.\n\tAzureCliCredential: not found on path\nTo mitigate this "
+        "issue, please refer to the troubleshooting guidelines here at https://aka.example/all."
+    )
+    told = no_token(one, ClientAuthenticationError(message=said)).what
+    assert told.endswith(
+        "no token: Attempted credentials: EnvironmentCredential: unavailable. WorkloadIdentityCredential: "
+        "Missing: 'tenant_id'. AzureCliCredential: not found on path"
+    )
+    assert entra.door.asked == []
+
+
+def test_a_secret_that_somebody_quotes_is_not_passed_on(entra: EntraId) -> None:
+    """Whatever answers in Entra ID's place may send the request's own words back."""
+    one = account(entra).entra
+    assert one is not None
+    told = no_token(one, ClientAuthenticationError(message=f"client_secret={SECRET} is wrong"))
+    assert "client_secret=*** is wrong" in told.what
+    assert SECRET not in str(told)
 
 
 def test_a_managed_identity_is_asked_for_by_its_client_id(entra: EntraId, monkeypatch: pytest.MonkeyPatch) -> None:
