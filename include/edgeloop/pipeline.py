@@ -209,7 +209,3 @@ class Pipeline(Part):
                 "base",
             )
         return self
-
-    def device_of(self, site: str) -> str:
-        """The Airflow connection of the device at ``site``."""
-        return next(one.device for one in self.sites if one.name == site)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.azure_contract.sdk import ml_client
 
 from edgeloop.azure_ml import compute
 from edgeloop.azure_ml.compute import Step, VmTarget
@@ -79,7 +80,7 @@ def test_a_vm_is_attached_by_its_arm_id_and_the_sdk_reads_it(
 ) -> None:
     """Azure's own SDK reads ours as VirtualMachineCompute with that resource id."""
     attach(replace(VM, address="", resource_id=ARM_ID))
-    found = workspace.ml_client().compute.get("edge-vm")
+    found = ml_client(workspace).compute.get("edge-vm")
     assert (type(found).__name__, found.resource_id, found.ssh_settings.ssh_port) == (
         "VirtualMachineCompute",
         ARM_ID,
@@ -96,7 +97,7 @@ def test_what_the_sdk_attached_is_taken_over(azure: Any, attach: Any, workspace:
         resource_id=ARM_ID,
         ssh_settings=VirtualMachineSshSettings(admin_username="trainer", ssh_port=2222, admin_password="Aa1!" * 4),
     )
-    workspace.ml_client().compute.begin_create_or_update(sdk).result(timeout=60)
+    ml_client(workspace).compute.begin_create_or_update(sdk).result(timeout=60)
     mine = replace(VM, address="", resource_id=ARM_ID)
     assert [attach(mine), attach(mine)] == [Step.UPDATE, Step.NOTHING]
     assert "Compute edge-vm changes: connection (none) -> edgeloop_vm" in said

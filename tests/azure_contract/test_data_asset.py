@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from tests.azure_contract.sdk import ml_client
 
 from edgeloop.azure_ml import data_asset
 from edgeloop.errors import ConflictError
@@ -106,7 +107,7 @@ def test_the_same_dataset_again_sends_nothing(azure: Any, workspace: WorkspaceEn
 def test_microsofts_sdk_reads_the_version(azure: Any, workspace: WorkspaceEndpoint, asset: Any) -> None:
     """azure-ai-ml finds type, address and tags."""
     register(workspace, asset)
-    found = workspace.ml_client().data.get("tiny_power", version=DATASET.id[:16])
+    found = ml_client(workspace).data.get("tiny_power", version=DATASET.id[:16])
     assert (found.type, found.path, found.tags["edgeloop_dataset"]) == ("mltable", asset.uri, DATASET.id)
 
 

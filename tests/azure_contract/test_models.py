@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.azure_contract.conftest import WORKSPACE_ID
+from tests.azure_contract.sdk import ml_client
 
 from edgeloop.azure_ml import model_version
 from edgeloop.azure_ml.model_bytes import place_of
@@ -361,6 +362,6 @@ def test_microsofts_sdk_reads_the_version(azure: Any, models: AzureModels, works
     """azure-ai-ml finds number, path, properties and tags as we wrote them."""
     azure.fallbacks = True
     models.publish(listed(4, aliases=frozenset({CHAMPION})), ONNX)
-    found = workspace.ml_client().models.get("tiny_power", version="4")
+    found = ml_client(workspace).models.get("tiny_power", version="4")
     assert (found.version, found.type, found.tags["edgeloop.alias"]) == ("4", "custom_model", "champion")
     assert (found.path.rsplit("/", 2)[-2], found.properties["edgeloop.model"]) == (listed().sha256, listed().model)

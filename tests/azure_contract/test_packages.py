@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from tests.azure_contract.conftest import WORKSPACE_ID
+from tests.azure_contract.sdk import ml_client
 
 from edgeloop.azure_ml import packages
 from edgeloop.azure_ml.job_body import environment_path
@@ -174,7 +175,7 @@ def test_microsofts_sdk_sends_the_same_kind_of_request(
         model_configuration=ModelConfiguration(mode="copy", mount_path="model"),
         environment_variables={"A": "b"},
     )
-    workspace.ml_client().models.package("tiny_power", "3", wanted)
+    ml_client(workspace).models.package("tiny_power", "3", wanted)
     ours, theirs = posts(azure)
     assert (ours["path"], ours["api_version"]) == (theirs["path"], theirs["api_version"])
     assert set(theirs["request_body"]) <= set(ours["request_body"])

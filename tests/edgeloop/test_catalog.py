@@ -60,7 +60,7 @@ def test_the_sample_pipeline_is_valid(home: Path) -> None:
     found = _load(home)
 
     assert found.problems == ()
-    assert found.find("wind_power").spec.device_of("R80721") == "edgeloop_device_r80721"
+    assert found.find("wind_power").spec.sites[1].device == "edgeloop_device_r80721"
     assert "def main" in found.find("wind_power").text("train.py")
 
 

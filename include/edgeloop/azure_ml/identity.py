@@ -15,14 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cloud:
-    """Where one of Azure's clouds answers; ``ml`` is its name in azure-ai-ml, ``ml_hosts`` how its data plane's end.
+    """Where one of Azure's clouds answers; ``ml_hosts`` is how its data plane's hosts end.
 
     ``storage`` is how addresses of its storage accounts end, after ``<account>.blob.``.
     """
 
     authority: str
     arm: str
-    ml: str
     ml_hosts: str
     storage: str
 
@@ -31,21 +30,18 @@ CLOUDS = {
     "AzurePublicCloud": Cloud(
         authority="https://login.microsoftonline.com",
         arm="https://management.azure.com",
-        ml="AzureCloud",
         ml_hosts=".api.azureml.ms",
         storage="core.windows.net",
     ),
     "AzureUSGovernment": Cloud(
         authority="https://login.microsoftonline.us",
         arm="https://management.usgovcloudapi.net",
-        ml="AzureUSGovernment",
         ml_hosts=".api.ml.azure.us",
         storage="core.usgovcloudapi.net",
     ),
     "AzureChinaCloud": Cloud(
         authority="https://login.chinacloudapi.cn",
         arm="https://management.chinacloudapi.cn",
-        ml="AzureChinaCloud",
         ml_hosts=".api.ml.azure.cn",
         storage="core.chinacloudapi.cn",
     ),

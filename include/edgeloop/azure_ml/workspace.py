@@ -9,8 +9,6 @@ from edgeloop.azure_ml.arm import OPERATION_SECONDS, WHOLE_SECONDS, ArmClient, A
 from edgeloop.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from azure.ai.ml import MLClient
-
     from edgeloop.azure_ml.identity import Identity
 
 WORKSPACE_VERSION = "2024-10-01"
@@ -61,19 +59,3 @@ class WorkspaceEndpoint:
                 next="Compare azure_ml.subscription, resource_group and workspace of pipeline.yaml with "
                 f"`az ml workspace show -g {self.resource_group} -n {self.workspace}`, then clear the task.",
             ) from error
-
-    def ml_client(self) -> MLClient:
-        """The SDK's client, for what is large: 4 to 6 s of import and 141 MB; makes no request yet.
-
-        Its api-versions are its own (facts: jobs PUT 2025-01-01-preview, GET 2024-01-01-preview), and its pollers wait
-        30 s between looks unless they are told otherwise.
-        """
-        from azure.ai.ml import MLClient
-
-        return MLClient(
-            self.identity.credential(),
-            self.subscription,
-            self.resource_group,
-            self.workspace,
-            cloud=self.identity.where.ml,
-        )

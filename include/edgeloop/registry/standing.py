@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from edgeloop.store import Entry
 
-REGISTERED, CANDIDATE, CHAMPION, REJECTED, QUARANTINED, ALIASED = EVENTS = (
+REGISTERED, CANDIDATE, CHAMPION, REJECTED, QUARANTINED, ALIASED = (
     "registered",
     "candidate",
     "champion",

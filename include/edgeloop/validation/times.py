@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 
     import numpy as np
     import numpy.typing as npt
-    import pandas as pd
 
 WITH_OFFSET = r"[T ]\d.*(?:[Zz]|[+-]\d{2}(?::?\d{2})?)$"
 """A time followed by Z or an offset; a bare date ends in what looks like one, hence the hour before it."""
@@ -88,16 +87,6 @@ def _numbers(stamps: Any) -> npt.NDArray[np.int64]:
 
     numbers: npt.NDArray[np.int64] = pc.fill_null(pc.cast(stamps, pa.int64()), NONE).to_numpy()
     return numbers
-
-
-def to_utc(times: pd.Series, zone: str) -> pd.Series:
-    """A whole column as ``datetime64[us, UTC]``; what is no instant becomes ``NaT``."""
-    import pandas as pd
-    import pyarrow as pa
-
-    clock = Clock(zone)
-    clock.add(pa.array([None if pd.isna(one) else str(one) for one in times], pa.string()))
-    return pd.Series(clock.instants().view("M8[us]"), index=times.index).dt.tz_localize("UTC")
 
 
 def coverage(instants: npt.NDArray[np.int64], sites: npt.NDArray[np.int16]) -> dict[tuple[str, int], int]:

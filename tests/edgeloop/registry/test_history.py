@@ -193,10 +193,10 @@ def test_where_clocks_disagree_the_order_of_the_ledger_counts() -> None:
 
 def test_a_sum_and_more_entries_are_the_sum_of_all() -> None:
     """Wherever a head was written, what follows comes to the same; through JSON as well."""
-    from edgeloop.registry.standing import EVENTS as KNOWN
-    from edgeloop.registry.standing import from_json, to_json
+    from edgeloop.registry.standing import CANDIDATE, CHAMPION, QUARANTINED, REGISTERED, REJECTED, from_json, to_json
 
-    told = [(KNOWN[n * 7 % 5], f"m{n * 5 % 4}", float(n)) for n in range(40)]
+    known = (REGISTERED, CANDIDATE, CHAMPION, REJECTED, QUARANTINED)
+    told = [(known[n * 7 % 5], f"m{n * 5 % 4}", float(n)) for n in range(40)]
     entries = list(fold(*told))
     entries.append(
         Entry(seq=41, body={**body("aliased", "m2", 2, "", 41), "aliases": {"champion": "m2", "quarantined": ["m1"]}})

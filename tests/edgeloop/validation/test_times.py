@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from edgeloop.validation.times import Clock, coverage, lines, to_utc
+from edgeloop.validation.times import Clock, coverage, lines
 
 
 def utc(*texts: Any, zone: str = "UTC") -> list[str | None]:
     """The instants that texts mean, or None."""
-    found = to_utc(pd.Series(list(texts)), zone)
-    assert str(found.dtype) == "datetime64[us, UTC]"
-    return [None if pd.isna(one) else one.isoformat() for one in found]
+    clock = Clock(zone)
+    clock.add(pa.array([None if one is None else str(one) for one in texts], pa.string()))
+    found = clock.instants().view("M8[us]")
+    return [None if pd.isna(one) else pd.Timestamp(one, tz="UTC").isoformat() for one in found]
 
 
 def test_offsets_are_applied_row_by_row() -> None:
