@@ -14,7 +14,7 @@ from edgeloop.lineage.find import Subject
 from edgeloop.lineage.reader import Reader
 from edgeloop.lineage.shared import Shared
 from edgeloop.lineage.walk import of_device, of_record
-from edgeloop.record_base import canonical_json
+from edgeloop.record_base import canonical_json, sha256_hex
 from edgeloop.records import Batch, FileRef
 from edgeloop.share.scan import Folder
 
@@ -140,6 +140,24 @@ def test_of_a_store_with_very_many_files_the_rest_is_listed_by_batch(
     assert wrong(traced(world)) == []
     lose(world)
     assert [found for _, _, found in wrong(traced(world))] == ["there is no such blob"]
+
+
+@pytest.mark.parametrize("most", range(1, 9))
+def test_a_batch_whose_files_the_listing_leaves_off_in_the_middle_is_listed_whole(
+    world: World, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Several files in each folder: nothing of the folder that was cut is taken for lost."""
+    monkeypatch.setattr(stored, "MOST_LISTED", most)
+    certificates = []
+    for month in world.months:
+        one = world.certificate(month)
+        names = [f"data/{one.batch}/{n}.parquet" for n in range(3)]
+        world.memory.objects |= dict.fromkeys(names, b"rows")
+        files = tuple(FileRef(path=name, size=4, sha256=sha256_hex(b"rows")) for name in names)
+        certificates.append(replace(one, files=files, etags=(etag(b"rows"),) * 3))
+    held = stored.Stored(world.memory)
+    held.look(certificates)
+    assert {check.found for one in certificates for check in held.checks(one)} == {""}
 
 
 @pytest.fixture
