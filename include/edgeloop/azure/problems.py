@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from edgeloop.azure.turn import waiting
 from edgeloop.errors import (
     ConfigurationError,
     ConflictError,
@@ -149,7 +150,8 @@ def translated(account: BlobAccount, blob: str, *, role: str = BLOB_ROLE) -> Ite
     from azure.core import exceptions
 
     try:
-        yield
+        with waiting:
+            yield
     except exceptions.ResourceNotFoundError as error:
         raise not_found(account, blob) from error
     except (exceptions.ResourceExistsError, exceptions.ResourceModifiedError) as error:

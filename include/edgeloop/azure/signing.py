@@ -36,8 +36,8 @@ def shared_key(
     lower = {name.lower(): value for name, value in headers.items() if value}
     if lower.get("content-length") == "0":
         del lower["content-length"]
-    lines = [method, *(lower.get(name, "") for name in STANDARD)]
-    lines += [f"{name}:{lower[name]}" for name in sorted(lower) if name.startswith("x-ms-")]
-    lines += [f"/{account}{path}", *(f"{name.lower()}:{unquote(query[name])}" for name in sorted(query))]
+    lines = [method, *[lower.get(name, "") for name in STANDARD]]
+    lines += [f"{name}:{lower[name]}" for name in sorted([name for name in lower if name.startswith("x-ms-")])]
+    lines += [f"/{account}{path}", *[f"{name.lower()}:{unquote(query[name])}" for name in sorted(query)]]
     signature = hmac.digest(key, "\n".join(lines).encode(), "sha256")
     return f"SharedKey {account}:{base64.b64encode(signature).decode()}"

@@ -13,7 +13,7 @@ import os
 import time
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlsplit
 
 from edgeloop.azure import account as accounts
@@ -22,6 +22,7 @@ from edgeloop.azure.entra import Tokens
 from edgeloop.azure.features import refuse_newer
 from edgeloop.azure.listing import page
 from edgeloop.azure.signing import shared_key
+from edgeloop.azure.turn import waiting
 from edgeloop.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
     from azure.storage.blob import ContainerClient
 
     from edgeloop.azure.account import BlobAccount
+    from edgeloop.azure.exchange import Pool, Reply
     from edgeloop.azure.listing import BlobItem
 
 PAUSES = (0.3, 1.0, 3.0, 6.0)
 CREATED, WHOLE, PARTIAL, NO_SUCH_RANGE, BAD = 201, 200, 206, 416, 400
 CONNECTIONS = 64
+AGENT = "edgeloop"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +61,13 @@ class Wire:
         self._manager = _manager(account, where.scheme, where.hostname or "")
         url = f"{where.scheme}://{where.netloc}"
         self._url = f"{url}{where.path}"
+        self._always = {"Host": where.netloc, "Accept-Encoding": "identity", "User-Agent": AGENT}
+        self._pool: Pool | None = None
         # Asked at the pool itself, which saves parsing the same address with every request; a proxy that is no tunnel
         # is told all of it.
         if where.scheme == "https" or self._manager.proxy is None:
             self._url = where.path
-            self._pool: urllib3.PoolManager | urllib3.HTTPConnectionPool = self._manager.connection_from_url(url)
-        else:
-            self._pool = self._manager
+            self._pool = cast("Pool", self._manager.connection_from_url(url))
 
     def put(self, name: str, data: bytes, metadata: Mapping[str, str]) -> str:
         """Put Blob, only if the name is free; returns the etag. Checked by MD5 on arrival."""
@@ -108,7 +111,7 @@ class Wire:
             )
         if reply.status not in {WHOLE, PARTIAL}:
             raise self._problem(name, reply)
-        whole = reply.headers.get("Content-Range", "").rpartition("/")[2]
+        whole = reply.headers.get("content-range", "").rpartition("/")[2]
         return Ranged(size=int(whole or len(reply.data)), etag=_etag(reply), data=reply.data)
 
     def listed(self, prefix: str, marker: str) -> tuple[list[BlobItem], str]:
@@ -120,10 +123,10 @@ class Wire:
             raise self._problem(prefix, reply)
         return page(reply.data)
 
-    def _ask(
-        self, method: str, name: str, query: str, headers: Mapping[str, str], body: bytes | None
-    ) -> urllib3.BaseHTTPResponse:
+    def _ask(self, method: str, name: str, query: str, headers: Mapping[str, str], body: bytes | None) -> Reply:
         from urllib3.exceptions import HTTPError, SSLError
+
+        from edgeloop.azure.exchange import reply_of
 
         path = f"/{quote(name, safe='~/')}" if name else ""
         asked = f"?{query}" if query else ""
@@ -133,10 +136,14 @@ class Wire:
         while True:
             pause = next(pauses, None)
             signed = self._signed(method, path, query, headers)
+            target = f"{self._url}{path}{asked}{sas}"
             try:
-                reply = self._pool.urlopen(
-                    method, f"{self._url}{path}{asked}{sas}", body=body, headers=signed, redirect=False, retries=False
-                )
+                if self._pool is not None:
+                    reply = self._pool.ask(method, target, signed, body)
+                else:
+                    how: dict[str, Any] = {"headers": signed, "redirect": False, "retries": False}
+                    with waiting:
+                        reply = reply_of(self._manager.urlopen(method, target, body=body, **how))
             except HTTPError as error:
                 if pause is None or isinstance(error, SSLError):
                     raise problems.silent(self._account, error) from None  # it may quote a SAS
@@ -146,9 +153,10 @@ class Wire:
                     continue
                 if pause is None or not _again(reply):
                     return reply
-            time.sleep(pause)
+            with waiting:
+                time.sleep(pause)
 
-    def _renew(self, reply: urllib3.BaseHTTPResponse, signed: Mapping[str, str]) -> bool:
+    def _renew(self, reply: Reply, signed: Mapping[str, str]) -> bool:
         """Whether the reply refuses the token, which is then forgotten: the next request brings another."""
         refused = problems.refuses_token(reply.status, reply.headers.get("x-ms-error-code") or "")
         if refused and self._tokens is not None:
@@ -156,7 +164,7 @@ class Wire:
         return refused
 
     def _signed(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> dict[str, str]:
-        dated = {**headers, "x-ms-version": self._version, "x-ms-date": formatdate(usegmt=True)}
+        dated = {**self._always, **headers, "x-ms-version": self._version, "x-ms-date": formatdate(usegmt=True)}
         wanted = dict(one.split("=", 1) for one in query.split("&")) if query else {}
         refuse_newer(self._features, dated, wanted)
         if self._key is not None:
@@ -168,9 +176,9 @@ class Wire:
             dated["Authorization"] = self._tokens.header()
         return dated
 
-    def _problem(self, name: str, reply: urllib3.BaseHTTPResponse) -> Exception:
+    def _problem(self, name: str, reply: Reply) -> Exception:
         if reply.status in problems.REDIRECTS:
-            return problems.redirected(self._account, reply.status, reply.headers.get("Location") or "")
+            return problems.redirected(self._account, reply.status, reply.headers.get("location") or "")
         reason = reply.headers.get("x-ms-error-code") or reply.reason or ""
         return problems.answered(self._account, f"{self._container}/{name}", reply.status, reason)
 
@@ -188,14 +196,14 @@ def _tokens(client: ContainerClient) -> Tokens | None:
     return client.credential if isinstance(client.credential, Tokens) else None
 
 
-def _again(reply: urllib3.BaseHTTPResponse) -> bool:
+def _again(reply: Reply) -> bool:
     """Whether the same request may do better: the service is busy, or the bytes did not arrive as they were sent."""
     broken = reply.status == BAD and reply.headers.get("x-ms-error-code") == problems.CORRUPTED
     return broken or reply.status in problems.BUSY
 
 
-def _etag(reply: urllib3.BaseHTTPResponse) -> str:
-    return (reply.headers.get("ETag") or "").strip('"')
+def _etag(reply: Reply) -> str:
+    return (reply.headers.get("etag") or "").strip('"')
 
 
 def _manager(account: BlobAccount, scheme: str, host: str) -> urllib3.PoolManager:
@@ -203,6 +211,8 @@ def _manager(account: BlobAccount, scheme: str, host: str) -> urllib3.PoolManage
 
     import certifi
     import urllib3
+
+    from edgeloop.azure.exchange import CLASSES
 
     trusted = account.ca_file or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     options: dict[str, Any] = {
@@ -212,4 +222,6 @@ def _manager(account: BlobAccount, scheme: str, host: str) -> urllib3.PoolManage
         "ca_certs": trusted or certifi.where(),
     }
     proxy = None if proxy_bypass(host) else getproxies().get(scheme)
-    return urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
+    manager = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
+    manager.pool_classes_by_scheme = CLASSES
+    return manager

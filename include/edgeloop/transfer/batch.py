@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
 
+from edgeloop.azure.turn import Turn
 from edgeloop.errors import ConflictError, IntegrityError, NotFoundError
 from edgeloop.records import FileRef, canonical_json, sha256_hex
 from edgeloop.transfer.crew import work_through
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
     from edgeloop.transfer.target import Log, Target
 
+IN_TURN_BYTES = 128 * 1024
+"""Files up to this size cost more processor time than they wait for the network or are hashed without Python."""
 PROVEN_BEFORE = "proven before"
 
 
@@ -162,9 +166,12 @@ def send_all(
     done = {name: one for name, one in same.items() if one is not None and there.get(name) == one.etag}
     meter.add(sum(sizes[name] for name in done), resumed=True)
 
+    turn = Turn()
+
     def one(file: Outgoing) -> None:
-        take = courier.upload if prove else courier.send
-        moved = take(file.name, file.path, file.known, new=file.name not in there)
+        take, new = (courier.upload if prove else courier.send), file.name not in there
+        with turn if new and sizes[file.name] <= IN_TURN_BYTES else nullcontext():
+            moved = take(file.name, file.path, file.known, new=new)
         done[file.name] = moved
         meter.add(sizes[file.name], resumed=moved.found)
 

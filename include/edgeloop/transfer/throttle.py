@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from edgeloop.azure.turn import waiting
 from edgeloop.transfer.plan import BYTES_PER_MBIT
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class Throttle:
         """Wait until ``size`` bytes may have been sent."""
         if not self._rate or not size:
             return
-        self._wait(self._reserve(size / self._rate))
+        with waiting:
+            self._wait(self._reserve(size / self._rate))
 
     def _reserve(self, seconds: float) -> float:
         with self._lock:

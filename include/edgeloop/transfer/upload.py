@@ -74,6 +74,7 @@ class Courier:
     ) -> None:
         self.container, self.terms = container, terms or Terms()
         self.throttle = throttle_of(self.terms)
+        self._block_bytes = plan(0, self.terms, container.features).block_bytes
         self._report, self._log = report, log
 
     def upload(self, name: str, path: Path, known: FileRef | None = None, *, new: bool = False) -> Transferred:
@@ -100,8 +101,9 @@ class Courier:
                 raise _changed(path)
             if not new and (found := self._found(source)):
                 return found
-            way = plan(source.size, self.terms, self.container.features)
-            return self._whole(source) if source.size <= way.block_bytes else self._in_blocks(source, way)
+            if source.size <= self._block_bytes:
+                return self._whole(source)
+            return self._in_blocks(source, plan(source.size, self.terms, self.container.features))
 
     def proven(self, sent: Transferred) -> Transferred:
         """Read back what was sent; a blob that is wrong is removed again."""
