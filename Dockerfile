@@ -1,7 +1,13 @@
 # Edgeloop's Airflow: one image for every part (api-server, scheduler, dag-processor, triggerer, worker).
-# The base must bring Python 3.11, pip and a user `airflow`; the official image does.
+# The base must be a Debian with Python 3.11, pip and a user `airflow`; the official image is.
 ARG BASE_IMAGE=apache/airflow:3.3.2-python3.11
 FROM ${BASE_IMAGE}
+
+# Which Debian packages of a scorer image have known vulnerabilities is asked by Debian's own tool.
+USER root
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends debsecan \
+ && rm -rf /var/lib/apt/lists/*
 
 USER airflow
 WORKDIR /opt/airflow

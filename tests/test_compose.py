@@ -207,7 +207,7 @@ def test_the_ui_listens_on_this_machine_only_unless_told() -> None:
 
 
 def test_the_dockerfile_takes_its_base_as_an_argument() -> None:
-    """The default is the official image; hashes are required; the project is installed without resolving again."""
+    """The default is the official image; hashes are required; the project is installed without resolving, and not by root."""
     default = re.search(r"^ARG BASE_IMAGE=(.+)$", DOCKERFILE, flags=re.MULTILINE)
     assert default is not None
     assert default[1] == "apache/airflow:3.3.2-python3.11"
@@ -215,7 +215,7 @@ def test_the_dockerfile_takes_its_base_as_an_argument() -> None:
     assert re.findall(r"^FROM (.+)$", DOCKERFILE, flags=re.MULTILINE) == ["${BASE_IMAGE}"]
     assert "--require-hashes -r requirements.txt" in DOCKERFILE
     assert re.search(r"pip install .*--no-deps \.(\s|$)", DOCKERFILE)
-    assert re.findall(r"^USER (.+)$", DOCKERFILE, flags=re.MULTILINE) == ["airflow"]
+    assert re.findall(r"^USER (.+)$", DOCKERFILE, flags=re.MULTILINE) == ["root", "airflow"]
 
 
 def test_the_image_holds_what_it_runs_and_no_secret() -> None:

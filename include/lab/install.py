@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Debian package -> the program that shows it is there.
 PACKAGES = {
+    "debsecan": "debsecan",
     "docker.io": "dockerd",
     "docker-registry": "docker-registry",
     "iproute2": "ip",

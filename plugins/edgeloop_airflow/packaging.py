@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 import edgeloop
 from edgeloop import registry
 from edgeloop.errors import ConfigurationError, ConflictError, NotFoundError
-from edgeloop.packaging import audit, golden, golden_rows
+from edgeloop.packaging import audit, audit_debian, golden, golden_rows
 from edgeloop.packaging.audit import Audit
 from edgeloop.packaging.builder import bill_of
 from edgeloop.records import ModelImage, ModelVersion
@@ -145,15 +145,17 @@ class ProveImageOperator(_PackagingOperator):
         return rows
 
     def _audit(self, bench: Bench) -> Audit | None:
-        """What a vulnerability database says; a whole answer is asked for once a day for the same distributions."""
+        """What vulnerability databases say; a whole answer is asked for once a day for the same packages."""
         if not bench.desk.snapshot.spec.image.audit:
             return None
-        packages = bench.builder.inventory().packages
-        key = audit.key(packages, f"{datetime.now(UTC):%Y-%m-%d}")
+        inside = bench.builder.inventory()
+        key = audit.key(inside, f"{datetime.now(UTC):%Y-%m-%d}")
         known = None if self.force else bench.desk.store.fixed(AUDITS, key)
         if known:
             return Audit.from_json(known)
-        said = audit.run(packages)
+        with ThreadPoolExecutor(1) as beside:
+            debian = beside.submit(audit_debian.run, inside)
+            said = replace(audit.run(inside.packages), debian=debian.result())
         if said.complete:
             bench.desk.store.fix(AUDITS, key, said.to_json())
         return said
@@ -163,8 +165,9 @@ class ProveImageOperator(_PackagingOperator):
         if said is None:
             self.log.info("No vulnerability database was asked: image.audit is false")
         else:
-            level = self.log.info if said.complete and not said.findings else self.log.warning
-            level("Image %s: %s", bench.image.key, said)
+            for one in said.parts:
+                level = self.log.info if one.complete and not one.pressing else self.log.warning
+                level("Image %s: %s", bench.image.key, one)
             store.append(f"{AUDITS}/{bench.image.id}", lambda _: {"said": said.to_json()})
         store.fix(PROOFS, bench.proof_key, passed.to_json())
         self.log.info(

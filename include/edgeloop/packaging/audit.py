@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,52 +19,80 @@ from edgeloop.records import canonical_json, sha256_hex
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgeloop.packaging.inventory import Package
+    from edgeloop.packaging.inventory import Inventory, Package
 
+PYTHON = "Python distributions"
 SOCKET_SECONDS, WHOLE_SECONDS = 5, 60.0
 LAST_WORDS = 300
+FIXED = " fixed"
+"""How a finding ends that an upgrade of the package removes, where the database says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """What the database said: ``findings`` read ``name version advisory``, ``unknown`` are those it did not judge."""
+    """What a database said: ``findings`` read ``name version advisory``, ``unknown`` are those it did not judge.
+
+    ``debian`` is what another one said of the image's Debian packages.
+    """
 
     asked: int
     findings: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     why: str = ""
     """Why nothing was answered."""
+    of: str = PYTHON
+    debian: Audit | None = None
 
     @property
     def complete(self) -> bool:
-        """Whether every distribution was judged."""
-        return not self.unknown and not self.why
+        """Whether every package was judged."""
+        return not self.unknown and not self.why and (self.debian is None or self.debian.complete)
+
+    @property
+    def pressing(self) -> tuple[str, ...]:
+        """The findings to tell at once: of Debian, which lists what nobody will ever fix, those that are fixed."""
+        return self.findings if self.of == PYTHON else tuple(one for one in self.findings if one.endswith(FIXED))
+
+    @property
+    def parts(self) -> tuple[Audit, ...]:
+        """Each database's answer."""
+        return (self,) if self.debian is None else (self, self.debian)
 
     def __str__(self) -> str:
         """One line for a log."""
         if self.why:
-            return f"no vulnerability database answered for {self.asked} Python distributions: {self.why}"
-        said = f"{len(self.findings)} known vulnerabilities in {self.asked - len(self.unknown)} Python distributions"
-        listed = f" ({'; '.join(self.findings)})" if self.findings else ""
+            return f"no vulnerability database answered for {self.asked} {self.of}: {self.why}"
+        said = f"{len(self.findings)} known vulnerabilities in {self.asked - len(self.unknown)} {self.of}"
+        if self.of != PYTHON:
+            said += f", {len(self.pressing)} of them fixed by newer ones"
+        listed = f" ({'; '.join(self.pressing)})" if self.pressing else ""
         return said + listed + (f"; not judged: {', '.join(self.unknown)}" if self.unknown else "")
 
     def to_json(self) -> str:
         """Canonical JSON, as it stands in the image's record."""
-        body = {"asked": self.asked, "findings": list(self.findings), "unknown": list(self.unknown), "why": self.why}
-        return canonical_json(body).decode()
+        return canonical_json(_body(self) | ({} if self.debian is None else {"debian": _body(self.debian)})).decode()
 
     @classmethod
     def from_json(cls, text: str) -> Audit:
         """Back from :meth:`to_json`."""
         body = json.loads(text)
-        return cls(
-            asked=body["asked"], findings=tuple(body["findings"]), unknown=tuple(body["unknown"]), why=body["why"]
-        )
+        debian = body.pop("debian", None)
+        return replace(_of(body), debian=None if debian is None else _of(debian))
 
 
-def key(packages: Sequence[Package], day: str) -> str:
-    """What an answer holds for: these distributions, on this day."""
-    return f"{day}-{sha256_hex(canonical_json(_pins(packages)))[:32]}"
+def _body(one: Audit) -> dict[str, Any]:
+    body = {"asked": one.asked, "findings": list(one.findings), "unknown": list(one.unknown), "why": one.why}
+    return body if one.of == PYTHON else body | {"of": one.of}
+
+
+def _of(body: dict[str, Any]) -> Audit:
+    return Audit(**body | {name: tuple(body[name]) for name in ("findings", "unknown")})
+
+
+def key(inside: Inventory, day: str) -> str:
+    """What an answer holds for: these packages, on this day."""
+    debian = [inside.codename, *(f"{one.name}={one.version}" for one in inside.of("deb"))]
+    return f"{day}-{sha256_hex(canonical_json([_pins(inside.packages), debian]))[:32]}"
 
 
 def command(requirements: Sequence[Path]) -> list[str]:

@@ -36,6 +36,8 @@ class Package:
     where: str = ""
     source: str = ""
     """Of a Debian package: the source package where it is called otherwise, as advisories name it."""
+    source_version: str = ""
+    """Of a Debian package: the source's version where it is another, as a rebuild of the same source has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,8 @@ class Inventory:
     whole: bool = False
     release: str = ""
     """The distribution: ``debian-12``."""
+    codename: str = ""
+    """Its suite: ``bookworm``; "" in inventories that were written before it was read."""
 
     def over(self, lower: Inventory) -> Inventory:
         """What an image holds when this layer lies on ``lower``; a distribution put over another takes its place."""
@@ -55,6 +59,7 @@ class Inventory:
             packages=tuple(sorted(kept.values())),
             whole=self.whole or lower.whole,
             release=self.release or lower.release,
+            codename=self.codename or lower.codename,
         )
 
     def of(self, kind: str) -> tuple[Package, ...]:
@@ -63,24 +68,25 @@ class Inventory:
 
     def to_json(self) -> str:
         """Canonical JSON."""
-        rows = [[one.kind, one.name, one.version, one.where, one.source] for one in self.packages]
-        return canonical_json({"packages": rows, "whole": self.whole, "release": self.release}).decode()
+        rows = [[one.kind, one.name, one.version, one.where, one.source, one.source_version] for one in self.packages]
+        body = {"packages": rows, "whole": self.whole, "release": self.release, "codename": self.codename}
+        return canonical_json(body).decode()
 
     @classmethod
     def from_json(cls, text: str) -> Inventory:
         """Back from :meth:`to_json`."""
         body = json.loads(text)
         packages = tuple(
-            Package(kind=kind, name=name, version=version, where=where, source=source)
-            for kind, name, version, where, source in body["packages"]
+            Package(kind=kind, name=name, version=version, where=where, source=source, source_version="".join(more))
+            for kind, name, version, where, source, *more in body["packages"]
         )
-        return cls(packages=packages, whole=body["whole"], release=body["release"])
+        return cls(packages=packages, whole=body["whole"], release=body["release"], codename=body.get("codename", ""))
 
 
 def read(layer: tarfile.TarFile) -> Inventory:
     """The inventory of a layer, read from its tar in one pass."""
     packages: list[Package] = []
-    whole, release = False, ""
+    whole, release, codename = False, "", ""
     for member in layer:
         name = member.name.removeprefix("./")
         found = METADATA.fullmatch(name)
@@ -93,11 +99,11 @@ def read(layer: tarfile.TarFile) -> Inventory:
         if found:
             packages += _distribution(text, found["folder"])
         elif name in RELEASES:
-            release = _release(text) or release
+            release, codename = _release(text) or release, _named(text, "VERSION_CODENAME") or codename
         else:
             whole = whole or name == STATUS
             packages += _debian(text)
-    return Inventory(packages=tuple(sorted(set(packages))), whole=whole, release=release)
+    return Inventory(packages=tuple(sorted(set(packages))), whole=whole, release=release, codename=codename)
 
 
 def united(layers: Iterable[Inventory]) -> Inventory:
@@ -124,17 +130,22 @@ def _debian(text: str) -> list[Package]:
 
 
 def _package(fields: Mapping[str, str]) -> Package:
-    source = fields.get("Source", "").partition(" ")[0]
+    source, _, version = fields.get("Source", "").partition(" ")
     return Package(
         kind="deb",
         name=fields["Package"],
         version=fields["Version"],
         where=fields.get("Architecture", ""),
         source="" if source == fields["Package"] else source,
+        source_version=version.strip("()"),
     )
 
 
 def _release(text: str) -> str:
-    fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    name, version = (fields.get(key, "").strip('"') for key in ("ID", "VERSION_ID"))
+    name, version = _named(text, "ID"), _named(text, "VERSION_ID")
     return f"{name}-{version}" if name and version else name
+
+
+def _named(text: str, field: str) -> str:
+    fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return fields.get(field, "").strip('"')

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgeloop.packaging import audit
 from edgeloop.packaging.audit import Audit
-from edgeloop.packaging.inventory import Package
+from edgeloop.packaging.inventory import Inventory, Package
 
 PINS = ("h11==0.16.0", "numpy==2.4.6")
 PACKAGES = tuple(
@@ -91,11 +92,29 @@ def test_an_image_without_python_distributions_asks_nobody() -> None:
 
 
 def test_an_answer_holds_for_a_day_and_these_distributions() -> None:
-    """Another day or another version is asked anew."""
+    """Another day, another version or another Debian package is asked anew."""
+    deb = Package(kind="deb", name="tini", version="1")
+    inside = Inventory(packages=PACKAGES, codename="bookworm")
     keys = {
-        audit.key(PACKAGES, "2026-01-01"),
-        audit.key(PACKAGES, "2026-01-02"),
-        audit.key(PACKAGES[:1], "2026-01-01"),
+        audit.key(inside, "2026-01-01"),
+        audit.key(inside, "2026-01-02"),
+        audit.key(replace(inside, packages=PACKAGES[:1]), "2026-01-01"),
+        audit.key(replace(inside, packages=(*PACKAGES, deb)), "2026-01-01"),
+        audit.key(replace(inside, codename="trixie"), "2026-01-01"),
     }
-    assert len(keys) == 3
-    assert audit.key(tuple(reversed(PACKAGES)), "2026-01-01") in keys
+    assert len(keys) == 5
+    assert audit.key(replace(inside, packages=tuple(reversed(PACKAGES))), "2026-01-01") in keys
+
+
+def test_both_databases_stand_in_the_record_and_older_records_are_read() -> None:
+    """One that did not answer leaves the whole open, whatever the other says."""
+    debian = Audit(of="Debian packages", asked=3, findings=("libc6 2.36 CVE-1 fixed", "libc6 2.36 CVE-2"))
+    both = Audit(asked=2, debian=debian)
+    assert Audit.from_json(both.to_json()) == both
+    assert Audit.from_json('{"asked":2,"findings":[],"unknown":["a==1"],"why":""}') == Audit(asked=2, unknown=("a==1",))
+    assert (both.complete, both.parts, debian.pressing) == (True, (both, debian), ("libc6 2.36 CVE-1 fixed",))
+    assert not replace(both, debian=replace(debian, why="no route")).complete
+    assert (
+        str(debian) == "2 known vulnerabilities in 3 Debian packages, 1 of them fixed by newer ones "
+        "(libc6 2.36 CVE-1 fixed)"
+    )

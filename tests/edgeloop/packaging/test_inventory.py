@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from dataclasses import replace
 
 from edgeloop.packaging import inventory
 from edgeloop.packaging.inventory import Inventory, Package
@@ -34,7 +35,18 @@ def read(files: dict[str, bytes]) -> Inventory:
 
 def test_dpkgs_own_list_is_read() -> None:
     """As python:slim has it: installed packages only, with their source package, where advisories look."""
-    said = read({"var/lib/dpkg/status": STATUS, "etc/os-release": b'ID=debian\nVERSION_ID="12"\n'})
+    named = b'ID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\n'
+    said = read({"var/lib/dpkg/status": STATUS, "etc/os-release": named})
+    assert said == Inventory(packages=(SSL,), whole=True, release="debian-12", codename="bookworm")
+    rebuilt = read({"var/lib/dpkg/status": STATUS.replace(b"Source: openssl", b"Source: openssl (3.0.22-1)")})
+    assert rebuilt.packages == (replace(SSL, source_version="3.0.22-1"),)
+    assert Inventory.from_json(rebuilt.to_json()) == rebuilt
+
+
+def test_an_inventory_that_an_older_version_wrote_is_read() -> None:
+    """Without the suite's name and the sources' versions."""
+    row = '["deb","libssl3","3.0.22-1~deb12u2","amd64","openssl"]'
+    said = Inventory.from_json(f'{{"packages":[{row}],"release":"debian-12","whole":true}}')
     assert said == Inventory(packages=(SSL,), whole=True, release="debian-12")
 
 
