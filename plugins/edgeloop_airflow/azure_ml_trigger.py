@@ -14,6 +14,7 @@ from edgeloop.azure_ml.workspace import WorkspaceEndpoint
 from edgeloop.errors import ConfigurationError, UnreachableError
 from edgeloop_airflow import hooks
 from edgeloop_airflow.azure_ml import azure_identity_async
+from edgeloop_airflow.azure_ml_log import JobLines
 from edgeloop_airflow.giveup import GivesUp
 from edgeloop_airflow.training_trigger import follower_name
 
@@ -39,6 +40,8 @@ def follower_key(dag_id: str, run_id: str, attempt: int) -> str:
 
 class AzureMLTrigger(GivesUp):
     """Follows one job and fires once: ended, past its deadline, or Azure out of reach for too long.
+
+    What the job's script says is in the task's log with the next look.
 
     A look is one GET of the job in a thread, with azure-core's own retries; the event loop never waits for it.
 
@@ -110,6 +113,7 @@ class AzureMLTrigger(GivesUp):
 
     async def _follow(self) -> str:
         status, contact, beat, silent = "", time.monotonic(), time.monotonic(), False
+        lines = JobLines(self.pipeline, self.job, self.task_instance, self.log.info)
         while True:
             try:
                 found = await self._look()
@@ -127,6 +131,7 @@ class AzureMLTrigger(GivesUp):
                 if found.status != status or contact - beat > HEARTBEAT_SECONDS:
                     self.log.info("Job %s is %s", self.job, found.status)
                     status, beat = found.status, contact
+                await lines.pass_on(await self._endpoint(), found)
                 if found.ended:
                     return ENDED
             if time.time() > self.deadline:

@@ -2,7 +2,8 @@
 
 Airflow's log keeps Docker's stamp as the record's own time, to the nanosecond. So a triggerer that starts after a kill
 sees in the log on its disk down to which line it came; and where two triggerers wrote the same line, Airflow's reader,
-which drops a record that equals its neighbour, shows it once.
+which drops a record that equals its neighbour, shows it once. A log without times, as Azure ML's, is told by its place
+instead, which each record carries beside its text.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import asyncio
 import glob
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from airflow.sdk.configuration import conf
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 SOURCE = "training"
 BLOCK_BYTES = 1 << 18
@@ -23,12 +27,19 @@ UNSEEN_SECONDS = 2.0
 SETTLE_POLL_SECONDS = 0.1
 STAMPED = re.compile(rb'"timestamp":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z)"')
 """Airflow's own records have microseconds, a job's have nanoseconds."""
+PLACED = re.compile(rb'"place":"((?:[^"\\\\])*)"')
+"""What a job says stands in a record with its quotes escaped: it can write no place of its own."""
 _log = structlog.get_logger(logger_name=SOURCE)
 
 
 def quote(text: str, stamp: str) -> None:
     """Write one line of a job into the log of the task whose trigger is running."""
     _log.info(text, timestamp=stamp)
+
+
+def quote_from(text: str, place: str) -> None:
+    """Write one line of a job that says no time, with the place in the job's log behind it; it begins with the job."""
+    _log.info(text, place=place)
 
 
 async def last_stamp(task_instance: Any) -> str:
@@ -38,7 +49,20 @@ async def last_stamp(task_instance: Any) -> str:
     """
     if task_instance is None:
         return ""
-    return await asyncio.to_thread(_newest, _paths(task_instance))
+    return await asyncio.to_thread(_newest, _paths(task_instance), _stamp_in)
+
+
+async def last_place(task_instance: Any, job: str) -> str:
+    """The place of the last of this job's lines in this task's log on this machine; "" if there is none."""
+    if task_instance is None:
+        return ""
+    start = f"{job} ".encode()
+
+    def place_in(line: bytes) -> str:
+        found = PLACED.search(line)
+        return found.group(1).decode() if found and found.group(1).startswith(start) else ""
+
+    return await asyncio.to_thread(_newest, _paths(task_instance), place_in, _at)
 
 
 async def settled(task_instance: Any, stamp: str) -> None:
@@ -47,20 +71,40 @@ async def settled(task_instance: Any, stamp: str) -> None:
     A trigger that fires is taken out of Airflow 3.3.2's supervisor by another channel than its lines come by: the log
     was closed before the last five of them were written (seen), and they went to the triggerer's own log.
     """
-    if task_instance is None or not stamp:
-        return
+    if task_instance is not None and stamp:
+        await _until(lambda: last_stamp(task_instance), lambda found: found >= stamp)
+
+
+async def placed(task_instance: Any, place: str) -> None:
+    """As :func:`settled`, for the last line of a job that says no times."""
+    job, _, rest = place.partition(" ")
+    if task_instance is not None and not rest.startswith("0 "):
+        await _until(lambda: last_place(task_instance, job), lambda found: found == place)
+
+
+async def _until(ask: Callable[[], Awaitable[str]], good: Callable[[str], bool]) -> None:
     loop = asyncio.get_running_loop()
     until = loop.time() + SETTLE_SECONDS
-    while (found := await last_stamp(task_instance)) < stamp and loop.time() < until:
+    while not good(found := await ask()) and loop.time() < until:
         if not found:
             # Logs that are not where they should be cannot be waited for.
             until = min(until, loop.time() + UNSEEN_SECONDS)
         await asyncio.sleep(SETTLE_POLL_SECONDS)
 
 
-def _newest(tries: list[str]) -> str:
+def _stamp_in(line: bytes) -> str:
+    found = STAMPED.match(line[1:])
+    return found.group(1).decode() if found else ""
+
+
+def _at(place: str) -> int:
+    return int(place.split(" ")[1]) if place else 0
+
+
+def _newest(tries: list[str], mark_in: Callable[[bytes], str], key: Callable[[str], Any] = str) -> str:
     for pattern in tries:
-        if found := max((_last_of(Path(path)) for path in glob.glob(pattern)), default=""):  # noqa: PTH207 - whole paths
+        marks = (_last_of(Path(path), mark_in) for path in glob.glob(pattern))  # noqa: PTH207 - whole paths
+        if found := max(marks, default="", key=key):
             return found
     return ""
 
@@ -74,8 +118,8 @@ def _paths(task_instance: Any) -> list[str]:
     return [f"{glob.escape(str(Path(base) / name))}.trigger.*.log" for name in names]
 
 
-def _last_of(path: Path) -> str:
-    """The last stamp in a log. A record that a kill tore in the middle of its line is none."""
+def _last_of(path: Path, mark_in: Callable[[bytes], str]) -> str:
+    """The last mark in a log. A record that a kill tore in the middle of its line is none."""
     with path.open("rb") as file:
         end, rest = file.seek(0, 2), b""
         while end > 0:
@@ -84,6 +128,6 @@ def _last_of(path: Path) -> str:
             head, *lines = (file.read(end - start) + rest).split(b"\n")
             rest, end = head, start
             for line in reversed(lines if start else [head, *lines]):
-                if line.endswith(b"}") and (found := STAMPED.match(line[1:])):
-                    return found.group(1).decode()
+                if line.endswith(b"}") and (found := mark_in(line)):
+                    return found
     return ""

@@ -45,15 +45,13 @@ def last_words(endpoint: WorkspaceEndpoint, name: str) -> LastWords:
     Of a pipeline job it is the log of the step that failed: the job itself writes none.
     """
     try:
-        with endpoint.connect() as arm:
-            discovery = (endpoint.describe(arm).get("properties") or {}).get("discoveryUrl") or ""
-        data_plane = dataclasses.replace(endpoint.arm, scope=SCOPE)
-        details = _details(data_plane, endpoint.id, str(discovery), name)
+        details = details_of(endpoint, name)
     except (EdgeloopError, ValueError) as error:
         what = error.what if isinstance(error, EdgeloopError) else str(error)
         return LastWords(missing=f"run history does not say: {what}")
     said = _message(details.get("error"))
-    address = log_address(details.get("logFiles") or {})
+    files = details.get("logFiles") or {}
+    address = files.get(log_name(files), "")
     if not address:
         return LastWords(error=said, missing="the job has written no log")
     try:
@@ -61,6 +59,16 @@ def last_words(endpoint: WorkspaceEndpoint, name: str) -> LastWords:
     except (urllib.error.URLError, TimeoutError, OSError) as error:
         # The address holds a SAS and is in no message.
         return LastWords(error=said, missing=f"its log cannot be read: {type(error).__name__}")
+
+
+def details_of(endpoint: WorkspaceEndpoint, name: str) -> dict[str, Any]:
+    """What run history says of a job; of one that writes no log itself, of its step that failed, else of the last.
+
+    Raises ``EdgeloopError`` or ``ValueError`` when it does not say.
+    """
+    with endpoint.connect() as arm:
+        discovery = (endpoint.describe(arm).get("properties") or {}).get("discoveryUrl") or ""
+    return _details(dataclasses.replace(endpoint.arm, scope=SCOPE), endpoint.id, str(discovery), name)
 
 
 def _details(endpoint: Any, workspace: str, discovery: str, name: str) -> dict[str, Any]:
@@ -96,13 +104,13 @@ def _message(error: Any) -> str:
     return ": ".join(one for one in words if one)
 
 
-def log_address(files: Mapping[str, str]) -> str:
-    """The address of the log to show: the script's own, else the last of the others by name; "" without any."""
+def log_name(files: Mapping[str, str]) -> str:
+    """The name of the log to show: the script's own, else the last of the others by name; "" without any."""
     for name in PREFERRED:
         if name in files:
-            return files[name]
+            return name
     ours = sorted(one for one in files if one.startswith(SCRIPT_LOGS)) or sorted(files)
-    return files[ours[-1]] if ours else ""
+    return ours[-1] if ours else ""
 
 
 def _tail(address: str) -> tuple[str, ...]:
