@@ -17,10 +17,11 @@ from edgeloop.azure_ml.jobs import Action, Jobs, deadline_of, decide, job_name
 from edgeloop.errors import EdgeloopError, UnreachableError
 from edgeloop_airflow import hooks
 from edgeloop_airflow.azure_ml_order import JobOrder, ensure_compute, workspace_for
+from edgeloop_airflow.azure_ml_reap import sign
 from edgeloop_airflow.azure_ml_trigger import DEADLINE, FOLLOWERS, UNREACHABLE, AzureMLTrigger, follower_key
 from edgeloop_airflow.discreet import discreet
 from edgeloop_airflow.origin import origin
-from edgeloop_airflow.task_state import state_of
+from edgeloop_airflow.task_state import signature, state_of
 from edgeloop_airflow.training import TrainOnVMOperator
 from edgeloop_airflow.training_compute import AttachComputeOperator
 from edgeloop_airflow.training_dataset import forced_key, pinned_desk
@@ -120,6 +121,7 @@ class TrainOperator(TrainOnVMOperator):
         ti, spec = self._ti, order.desk.snapshot.spec
         deadline = deadline_of(found, spec.training.timeout_minutes)
         left = max(deadline - time.time(), 0.0)
+        sign(order.desk, found.name, signature(ti))
         order.desk.store.fix(f"{FOLLOWERS}/{found.name}", follower_key(ti.dag_id, ti.run_id, ti.try_number), "")
         self.log.info("Azure ML has the job (%s); %.0f s until its deadline", found.studio or found.name, left)
         self.defer(

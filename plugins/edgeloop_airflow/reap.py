@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from edgeloop.training.parked import Parked
+    from edgeloop_airflow.hooks import Desk
     from edgeloop_airflow.rest import AirflowRest
 
 ASK_SECONDS = 10.0
@@ -33,7 +34,8 @@ class ReapOperator(BaseOperator):
         connection: The VM's connection, for jobs without a pipeline.yaml: those of ``TrainOnVMOperator(script=...)``.
         keep_days: How long what ended is kept for a retry; by default what pipeline.yaml says, else 7.
 
-    Returns how many things were done. Skipped while the VM does not answer: the train task is who says so.
+    Returns how many things were done. Skipped while the VM does not answer: the train task is who says so. Of a
+    pipeline that Azure ML trains it cancels the jobs that run for nobody any more; Azure itself ends the rest.
     """
 
     template_fields: Sequence[str] = ("force", "connection")
@@ -53,6 +55,8 @@ class ReapOperator(BaseOperator):
     def execute(self, context: Context) -> int:
         """Do it; a job that could not be dealt with keeps no other from it, and fails the task at the end."""
         del context
+        if self.pipeline and (desk := hooks.desk(self.pipeline)).snapshot.spec.training.backend != "vm":
+            return self._reap_jobs(desk)
         connection, keep = self._terms()
         try:
             with compute.connected(hooks.ssh_endpoint(connection)) as vm:
@@ -69,6 +73,14 @@ class ReapOperator(BaseOperator):
             raise report.failed[0]
         self.log.info("%d done, %d left", len(report.done), len(report.left))
         return len(report.done)
+
+    def _reap_jobs(self, desk: Desk) -> int:
+        from edgeloop_airflow import azure_ml_reap
+
+        try:
+            return azure_ml_reap.reap(desk, self._given_up, self.log.info)
+        except UnreachableError as error:
+            raise AirflowSkipException(f"Nothing could be looked at: {error.what}") from error
 
     def _given_up(self, waiting: tuple[Parked, ...]) -> str:
         """Why nobody waits for a job any more, by Airflow's word; "" where it does not say so of everybody."""
@@ -88,8 +100,6 @@ class ReapOperator(BaseOperator):
         if self.connection:
             return self.connection, self.keep_days * reaper.DAY_SECONDS or reaper.KEEP_SECONDS
         training = hooks.desk(self.pipeline).snapshot.spec.training
-        if training.backend != "vm":
-            raise AirflowSkipException(f"{self.pipeline} does not train on a VM of ours: {training.backend}")
         return training.connection, (self.keep_days or training.keep_days) * reaper.DAY_SECONDS
 
 

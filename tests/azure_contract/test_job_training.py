@@ -49,7 +49,7 @@ def ti(try_number: int = 1) -> Any:
     states: Any = lambda **_: {"run-1": {"train": "running"}}  # noqa: E731
     return SimpleNamespace(
         dag_id="tiny_power_train", task_id="train", run_id="run-1", try_number=try_number, map_index=-1,
-        get_task_states=states,
+        get_task_states=states, hostname="worker", dag_version_id="v",
     )  # fmt: skip
 
 
