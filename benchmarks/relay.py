@@ -8,22 +8,36 @@ import socket
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CLONE_NEWNET = 0x40000000
 PIECE = 65536
 
 
 @dataclass(slots=True)
+class Exchange:
+    """One request and its answer: the request's first line, and the bytes of both."""
+
+    request: str
+    sent: int = 0
+    received: int = 0
+
+
+@dataclass(slots=True)
 class Relay:
     """Listens on 127.0.0.1, of the network of process ``inside`` if one is given, and passes on to ``to``.
 
-    Docker engines take a registry on 127.0.0.1 without TLS. ``count`` are bytes of both directions together.
+    Docker engines take a registry on 127.0.0.1 without TLS. ``count`` are bytes of both directions together;
+    ``exchanges`` tell them apart for a client that awaits each answer.
     """
 
     to: str
     inside: int = 0
     count: int = 0
+    exchanges: list[Exchange] = field(default_factory=list)
     address: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _server: socket.socket | None = None
@@ -47,7 +61,7 @@ class Relay:
     def taken(self) -> int:
         """Bytes since the last time somebody asked."""
         with self._lock:
-            found, self.count = self.count, 0
+            found, self.count, self.exchanges = self.count, 0, []
         return found
 
     def _listen(self) -> None:
@@ -68,14 +82,24 @@ class Relay:
             except OSError:
                 return
             far = socket.create_connection((host, int(port)))
-            for source, target in ((near, far), (far, near)):
-                threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
+            for source, target, note in ((near, far, self._asked), (far, near, self._answered)):
+                threading.Thread(target=self._pump, args=(source, target, note), daemon=True).start()
 
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+    def _asked(self, data: bytes) -> None:
+        if not self.exchanges or self.exchanges[-1].received:
+            self.exchanges.append(Exchange(request=data.partition(b"\r\n")[0].decode(errors="replace")))
+        self.exchanges[-1].sent += len(data)
+
+    def _answered(self, data: bytes) -> None:
+        if self.exchanges:
+            self.exchanges[-1].received += len(data)
+
+    def _pump(self, source: socket.socket, target: socket.socket, note: Callable[[bytes], None]) -> None:
         try:
             while data := source.recv(PIECE):
                 with self._lock:
                     self.count += len(data)
+                    note(data)
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)
         except OSError:

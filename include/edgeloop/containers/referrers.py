@@ -1,9 +1,11 @@
 """What belongs to an image in a registry, found from the image: referrers of OCI distribution 1.1, and their fallback.
 
 A registry without the referrers API (Debian's 2.8.2) keeps an index under the tag ``sha256-<digest>`` that everybody
-rewrites. Two who do so at once would lose one entry. So every artifact first gets a tag of its own,
-``sha256-<digest>.<artifact>``, and the index is written until it holds all that have one: whoever writes last looks at
-the tags after that, and sees them all.
+reads, adds to, writes whole, and reads back. That costs the same however many images a repository has. Whoever writes
+between another's look and its writing is overwritten where the registry knows no conditions: so says the specification,
+and no tag of one's own helps without listing all tags, which grew with each image. It is harmless here: an image's bill
+is kept in the store and made once, so two packagings of it at once write the same index, byte for byte; what another
+tool loses that way (a signature) it finds missing, and so does the next run of the task with the bill.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-SHORT = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +52,6 @@ class Attached:
 def fallback_tag(subject: str) -> str:
     """The tag of the index of what belongs to ``subject`` (``sha256:...``)."""
     return subject.replace(":", "-")
-
-
-def own_tag(subject: str, artifact: str) -> str:
-    """An artifact's own tag beside that."""
-    return f"{fallback_tag(subject)}.{artifact.removeprefix('sha256:')[:SHORT]}"
 
 
 def with_subject(artifact: ImageContent, subject: str, media_type: str, size: int) -> ImageContent:
@@ -91,7 +87,8 @@ def kind_of(manifest: dict[str, Any]) -> str:
     return str(manifest.get("artifactType") or (manifest.get("config") or {}).get("mediaType") or "")
 
 
-def index(entries: Iterable[Attached]) -> Content:
-    """The index of the fallback tag: the same entries give the same bytes, in whatever order they came."""
-    ordered = [one.to_dict() for one in sorted(set(entries), key=lambda one: one.digest)]
-    return Content.of(canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": ordered}), OCI_INDEX)
+def index(named: Iterable[dict[str, Any]]) -> Content:
+    """The index of the fallback tag: the same descriptors give the same bytes, in whatever order they came."""
+    ordered = sorted({str(one["digest"]): one for one in named}.items())
+    body = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [one for _, one in ordered]}
+    return Content.of(canonical_json(body), OCI_INDEX)

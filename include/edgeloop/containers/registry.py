@@ -8,24 +8,21 @@ PUSH_SECONDS for a push.
 from __future__ import annotations
 
 import json
-import logging
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from edgeloop.containers import referrers, registry_manifests, registry_referrers
+from edgeloop.containers import referrers, registry_blobs, registry_manifests, registry_referrers
 from edgeloop.containers import registry_problems as problems
 from edgeloop.containers.auth import scope_of
-from edgeloop.containers.content import Content
 from edgeloop.containers.endpoint import PullLogin
-from edgeloop.containers.registry_upload import Upload
 from edgeloop.containers.registry_wire import WHOLE_SECONDS, Call, CutError, Deadline, Wire
 from edgeloop.errors import ConflictError, IntegrityError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
-    from edgeloop.containers.content import ImageContent
+    from edgeloop.containers.content import Content, ImageContent
     from edgeloop.containers.endpoint import RegistryEndpoint
     from edgeloop.containers.referrers import Attached
     from edgeloop.containers.registry_manifests import Stored
@@ -34,9 +31,8 @@ __all__ = ["PUSH_SECONDS", "WHOLE_SECONDS", "Blob", "Manifest", "Registry"]
 
 PUSH_SECONDS = 1800.0
 PAUSES = (0.1, 0.3, 1.0, 3.0)
-BLOB_UNKNOWN = "MANIFEST_BLOB_UNKNOWN"
+BLOB_UNKNOWN = "BLOB_UNKNOWN"
 OK = 200
-LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,64 +139,65 @@ class Registry:
         return None
 
     def push(self, repository: str, tag: str, image: ImageContent) -> Manifest:
-        """Bring ``image`` into ``repository`` under ``tag`` and read back what stands there.
+        """Bring ``image`` into ``repository`` under ``tag`` and read back which digest stands there.
 
         Blobs that are there are found and not sent; the manifest goes last, so an image is whole or not there at all.
         Raises ``IntegrityError`` if the tag holds another image afterwards: somebody else pushed to it.
         """
         deadline = Deadline.after(self.push_seconds)
-        self._send_blobs(repository, image, deadline)
-        before = registry_manifests.read(self.wire, repository, tag, deadline)
-        there = before is not None and before.digest == image.digest
+        maybe = registry_blobs.bring_image(self.wire, repository, image, deadline)
+        there = maybe and self._stands(repository, tag, image, deadline)
         if not there:
-            self._named(
-                repository,
-                image,
-                deadline,
-                lambda: registry_manifests.write(self.wire, repository, tag, image.manifest, deadline),
-            )
-        found = self.get(repository, tag)
-        if found.digest != image.digest:
-            raise problems.other_bytes(self.endpoint, image.digest, found.digest, f"{repository}:{tag}")
-        return replace(found, found=there)
+            self._named(repository, image, tag, deadline)
+            if not self._stands(repository, tag, image, deadline):
+                stands = self.get(repository, tag).digest
+                raise problems.other_bytes(self.endpoint, image.digest, stands, f"{repository}:{tag}")
+        return replace(_manifest(registry_manifests.stored(image.manifest)), found=there)
 
-    def tag(self, repository: str, digest: str, tag: str) -> None:
-        """Give the image ``digest`` another tag; raises ``NotFoundError`` if it is not there."""
-        stored = registry_manifests.read(self.wire, repository, digest)
-        if stored is None:
-            raise self._missing(repository, digest)
-        whole = Content.of(stored.data, stored.media_type)
-        registry_manifests.write(self.wire, repository, tag, whole, Deadline.after(WHOLE_SECONDS))
+    def tag(self, repository: str, digest: str, tag: str, known: Content | None = None) -> None:
+        """Give the image ``digest`` another tag; raises ``NotFoundError`` if it is not there.
 
-    def attach(self, repository: str, subject_digest: str, artifact: ImageContent) -> Attached:
+        ``known`` is its manifest, where who asks has just brought it there; else it is read.
+        """
+        manifest = known or self._read(repository, digest).content
+        registry_manifests.write(self.wire, repository, tag, manifest, Deadline.after(WHOLE_SECONDS))
+
+    def attach(
+        self, repository: str, subject_digest: str, artifact: ImageContent, known: Content | None = None
+    ) -> Attached:
         """Bring ``artifact`` into ``repository`` as something that belongs to ``subject_digest``; again is no harm.
 
-        Its manifest names its subject (added here if it does not). Where the registry keeps no referrers, the tags of
-        OCI's fallback are written, so that several at once lose nothing.
+        Its manifest names its subject (added here if it does not); its first blob is its own, so nobody is asked for
+        it. Where the registry keeps no referrers, OCI's tag for them is written. ``known`` as in :meth:`tag`.
         """
         deadline = Deadline.after(self.push_seconds)
-        subject = registry_manifests.read(self.wire, repository, subject_digest, deadline)
-        if subject is None:
-            raise self._missing(repository, subject_digest)
+        subject = (known or self._read(repository, subject_digest).content).descriptor
         whole = referrers.with_subject(artifact, subject.digest, subject.media_type, subject.size)
         entry = referrers.entry(whole)
-        if entry in self.attached(repository, subject.digest):
+        before = registry_referrers.listing(self.wire, repository, subject.digest, deadline)
+        if entry in registry_referrers.entries(before):
             return entry
-        self._send_blobs(repository, whole, deadline)
-        self._named(
-            repository,
-            whole,
-            deadline,
-            lambda: registry_referrers.write(self.wire, repository, subject.digest, whole, deadline),
-        )
-        if entry.digest not in {one.digest for one in self.attached(repository, subject.digest)}:
-            raise problems.other_bytes(self.endpoint, whole.digest, "others", f"what belongs to {subject_digest}")
+        registry_blobs.bring(self.wire, repository, whole, deadline, new=whole.blobs[:1])
+        headers = self._named(repository, whole, whole.digest, deadline)
+        if headers.get("OCI-Subject") != subject.digest:
+            registry_referrers.enter(self.wire, repository, subject.digest, entry, before=before, deadline=deadline)
         return entry
 
     def attached(self, repository: str, subject_digest: str, artifact_type: str = "") -> tuple[Attached, ...]:
         """What belongs to ``subject_digest``, of one type or of all."""
         found = registry_referrers.listed(self.wire, repository, subject_digest)
         return tuple(one for one in found if artifact_type in {"", one.artifact_type})
+
+    def _stands(self, repository: str, tag: str, image: ImageContent, deadline: Deadline) -> bool:
+        """Whether the registry says that ``tag`` is ``image``."""
+        kind = image.manifest.descriptor.media_type
+        return registry_manifests.told(self.wire, repository, tag, kind, deadline) == image.digest
+
+    def _read(self, repository: str, digest: str) -> Stored:
+        stored = registry_manifests.read(self.wire, repository, digest)
+        if stored is None:
+            raise self._missing(repository, digest)
+        return stored
 
     def _missing(self, repository: str, reference: str) -> NotFoundError:
         return NotFoundError(
@@ -209,44 +206,19 @@ class Registry:
             next="Clear the push task of that image.",
         )
 
-    def _send_blobs(self, repository: str, image: ImageContent, deadline: Deadline) -> None:
-        for content in image.blobs:
-            if self._has(repository, content, deadline):
-                continue
-            upload = Upload(self.wire, repository, content, deadline)
-            upload.run()
-            if not self._has(repository, content, deadline):
-                raise problems.other_bytes(
-                    self.endpoint, content.descriptor.digest, "nothing", f"a blob of {repository} that it took"
-                )
-            LOG.info("Sent %s, %d bytes, to %s", content.descriptor.digest[:19], upload.sent, repository)
-
-    def _named(self, repository: str, image: ImageContent, deadline: Deadline, write: Callable[[], object]) -> None:
-        """Write what names the blobs of ``image``, which are there."""
-        for pause in (*PAUSES, None):
+    def _named(self, repository: str, image: ImageContent, name: str, deadline: Deadline) -> Mapping[str, str]:
+        """Write the manifest of ``image``, whose blobs are there, under ``name``; the headers of the answer."""
+        for pause in PAUSES:
             try:
-                write()
-            except ConflictError as error:
+                return registry_manifests.write(self.wire, repository, name, image.manifest, deadline)
+            except (ConflictError, NotFoundError) as error:
                 # While somebody else sends the same blob, Debian's registry has its link empty for a moment and says
                 # that it does not know the blob (seen in 3 of 60 rounds of five pushes at once).
-                if pause is None or BLOB_UNKNOWN not in error.what:
+                if BLOB_UNKNOWN not in error.what:
                     raise
                 time.sleep(pause)
-                self._send_blobs(repository, image, deadline)
-            else:
-                return
-
-    def _has(self, repository: str, content: Content, deadline: Deadline) -> bool:
-        digest = content.descriptor.digest
-        answer = self.wire.send(
-            Call(
-                method="HEAD", path=f"/v2/{repository}/blobs/{digest}", doing=f"say whether it has {digest}",
-                repository=repository, push=True, good=(OK, problems.NOT_FOUND),
-            ),
-            deadline,
-        )  # fmt: skip
-        length = answer.headers.get("Content-Length", "")
-        return answer.status == OK and length in {"", str(content.descriptor.size)}
+                registry_blobs.bring(self.wire, repository, image, deadline)
+        return registry_manifests.write(self.wire, repository, name, image.manifest, deadline)
 
 
 def _manifest(stored: Stored) -> Manifest:

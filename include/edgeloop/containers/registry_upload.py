@@ -41,6 +41,8 @@ class Upload:
     content: Content
     deadline: Deadline
     sent: int = 0
+    vouched: bool = False
+    """Whether the registry named the digest of what it took."""
     _at: str = ""
     _offset: int = 0
     _piece: int = field(default_factory=lambda: PIECE_BYTES)
@@ -108,7 +110,11 @@ class Upload:
         joint = "&" if "?" in self._at else "?"
         where = f"{self._at}{joint}digest={quote(self.content.descriptor.digest, safe='')}"
         self.sent += len(rest)
-        self._once("PUT", where, (CREATED, NO_CONTENT), data=rest)
+        answer = self._once("PUT", where, (CREATED, NO_CONTENT), data=rest)
+        told = answer.headers.get("Docker-Content-Digest", "")
+        if told not in {"", self.content.descriptor.digest}:
+            raise problems.other_bytes(self.wire.endpoint, self.content.descriptor.digest, told, self.repository)
+        self.vouched = bool(told)
         self._offset = self.content.descriptor.size
 
     def _arrived(self) -> bool:

@@ -166,6 +166,10 @@ class Wire:
 
     def _request(self, url: str, call: Call, auth: str, deadline: Deadline) -> Answer:
         import requests
+        from urllib3.util import SKIP_HEADER
+
+        # What requests adds of itself says what goes without saying, and weighed as much as the questions.
+        silent = {"Accept": None, "Connection": None, "Accept-Encoding": SKIP_HEADER}
 
         # urllib3 sends a body under the time-out for connecting, and a registry may well take that long to write it.
         connect = IDLE_SECONDS if call.data else CONNECT_SECONDS
@@ -173,7 +177,7 @@ class Wire:
             with self._open().request(
                 call.method,
                 url,
-                headers={"User-Agent": "edgeloop", **call.headers},
+                headers={**silent, "User-Agent": "edgeloop", **call.headers},
                 data=call.data,
                 # Without one of ours, requests would put a login of ~/.netrc in its place.
                 auth=lambda request: _with(request, auth),

@@ -78,8 +78,9 @@ class EngineBuilder:
         pushed = push.ensure(self.registry, self.plan.name, content, proven=proven)
         self._packing.settle(content)
         for tag in build.more_tags(self.plan.model):
-            self.registry.tag(self._repository, pushed.digest, tag)
-        self.registry.attach(self._repository, pushed.digest, bill(self.store, self.plan, self.inventory))
+            self.registry.tag(self._repository, pushed.digest, tag, content.manifest)
+        made = bill(self.store, self.plan, self.inventory)
+        self.registry.attach(self._repository, pushed.digest, made, content.manifest)
         return pushed
 
     def _recorded(self, digest: str) -> Pushed | None:
@@ -111,7 +112,7 @@ def bill(store: Store, plan: Plan, inventory: Callable[[], Inventory]) -> ImageC
         except ConflictError:
             text = store.objects.get(blob)
     own, base = bom_link.split(text)
-    return oci.artifact(own, sbom.MEDIA_TYPE, {f"{oci.ANNOTATION}created": oci.created(plan.model)}, base)
+    return oci.artifact(own, sbom.MEDIA_TYPE, base)
 
 
 def bill_of(image: ModelImage) -> str:

@@ -6,13 +6,11 @@ give the same manifest digest on every machine. Annotations are those of the spe
 
 from __future__ import annotations
 
-import gzip
-import io
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from edgeloop.containers.content import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Content, ImageContent
-from edgeloop.packaging.base_layers import LEVEL
+from edgeloop.packaging import squeeze
 from edgeloop.packaging.layer import EPOCH
 from edgeloop.records import canonical_json
 
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from edgeloop.records import ModelVersion
 
 ANNOTATION = "org.opencontainers.image."
-OCI_EMPTY = "application/vnd.oci.empty.v1+json"
 
 
 def created(model: ModelVersion) -> str:
@@ -57,11 +54,12 @@ def said_of(model: ModelVersion, image_id: str, *, source: str, dataset: str) ->
 
 def packed(layer: bytes) -> Content:
     """A layer as it travels: the same bytes from the same zlib, whatever the day and the folder."""
-    buffer = io.BytesIO()
-    # gzip.compress() writes another header than this with some versions of Python.
-    with gzip.GzipFile(filename="", mode="wb", compresslevel=LEVEL, fileobj=buffer, mtime=0) as target:
-        target.write(layer)
-    return Content.of(buffer.getvalue(), OCI_LAYER)
+    return Content.of(squeeze.gzipped(layer), OCI_LAYER)
+
+
+def packed_before(layer: bytes) -> Content:
+    """A layer as 0.3.0 packed it: images of then are pushed again as they were."""
+    return Content.of(squeeze.gzipped_at_once(layer), OCI_LAYER)
 
 
 def image(configuration: bytes, layers: Sequence[Content], said: dict[str, str]) -> ImageContent:
@@ -77,18 +75,20 @@ def image(configuration: bytes, layers: Sequence[Content], said: dict[str, str])
     return ImageContent(manifest=Content.of(canonical_json(body), OCI_MANIFEST), blobs=(about, *layers))
 
 
-def artifact(content: bytes, media_type: str, said: dict[str, str], *more: bytes) -> ImageContent:
-    """Something that belongs to an image: blobs of ``media_type``, which is also the artifact's type."""
-    empty, blobs = Content.of(b"{}", OCI_EMPTY), [Content.of(one, media_type) for one in (content, *more)]
+def artifact(content: bytes, media_type: str, *more: bytes) -> ImageContent:
+    """Something that belongs to an image: blobs of ``media_type``, which is also the artifact's type.
+
+    It has no configuration; the first blob stands there too, for an empty one is one more to ask the registry for.
+    """
+    blobs = [Content.of(one, media_type) for one in (content, *more)]
     body = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
         "artifactType": media_type,
-        "config": _named(empty.descriptor),
+        "config": _named(blobs[0].descriptor),
         "layers": [_named(one.descriptor) for one in blobs],
-        "annotations": said,
     }
-    return ImageContent(manifest=Content.of(canonical_json(body), OCI_MANIFEST), blobs=(empty, *blobs))
+    return ImageContent(manifest=Content.of(canonical_json(body), OCI_MANIFEST), blobs=tuple(blobs))
 
 
 def _named(one: Descriptor) -> dict[str, str | int]:

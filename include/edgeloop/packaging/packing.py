@@ -58,10 +58,12 @@ class Packing:
         return Late(descriptor=wanted, make=partial(self._file, diff_id, wanted))
 
     def _model_layer(self) -> Content:
-        made = oci.packed(self.plan.layer)
         wanted = self._decided(self._model_diff_id)
-        if wanted is None or wanted == made.descriptor:
-            return made
+        for pack in (oci.packed, oci.packed_before):
+            made = pack(self.plan.layer)
+            if wanted in {None, made.descriptor}:
+                return made
+        assert wanted is not None
         return Late(descriptor=wanted, make=partial(self._lost, self._model_diff_id, wanted))
 
     def _inventory(self, diff_id: str) -> Inventory:

@@ -37,7 +37,7 @@ def make(plan: Plan, inventory: Inventory) -> bytes:
         name=plan.name.repository.partition("/")[2],
         version=plan.name.tag,
         type=ComponentType.CONTAINER,
-        bom_ref=plan.engine_id,
+        bom_ref="image",
         hashes=[_sha256(plan.engine_id.removeprefix("sha256:"))],
     )
     parts = [_model(plan), *(_package(one, inventory.release) for one in inventory.packages)]
@@ -66,7 +66,7 @@ def _model(plan: Plan) -> Component:
         name=model.pipeline,
         version=str(model.version),
         type=ComponentType.MACHINE_LEARNING_MODEL,
-        bom_ref=f"model:{model.sha256}",
+        bom_ref="model",
         hashes=[_sha256(model.sha256)],
         properties=[Property(name=name, value=value) for name, value in about.items() if value],
     )

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.registries import SBOM, Line, RegistryServer, image, layer_file, sbom
+from tests.registries import SBOM, Line, RegistryServer, described, image, layer_file, sbom
 
-from edgeloop.containers import registry_manifests, registry_upload, registry_wire
+from benchmarks.relay import Relay
+from edgeloop.containers import referrers, registry_manifests, registry_upload, registry_wire
 from edgeloop.containers.content import OCI_LAYER, Content
+from edgeloop.containers.referrers import Attached
 from edgeloop.containers.registry import Registry
+from edgeloop.containers.registry_wire import Deadline, Wire
 from edgeloop.errors import ConfigurationError, ConflictError, IntegrityError, NotFoundError, UnreachableError
 from edgeloop.packaging import push
 from edgeloop.packaging.build import Name
 from edgeloop.record_base import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from edgeloop.containers.content import ImageContent
-    from edgeloop.containers.registry_wire import Deadline, Wire
+    from edgeloop.containers.registry_wire import Answer, Call
 
 pytestmark = pytest.mark.system
 REPOSITORY, TAG = "tests/wind", "v1"
@@ -237,15 +241,16 @@ def test_a_blob_that_the_registry_does_not_see_for_a_moment_is_waited_for(
 def test_a_tag_that_somebody_else_took_meanwhile_is_an_integrity_error(
     server: RegistryServer, big: ImageContent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The digest is that of the bytes read back, not of those that were sent."""
+    """The digest is the one read back from the registry, not that of what was sent."""
     registry, other = Registry(server.endpoint()), image(Content.of(b"other", OCI_LAYER))
-    really = registry.get
+    really = registry_manifests.told
 
-    def taken(repository: str, reference: str) -> object:
-        Registry(server.endpoint()).push(repository, reference, other)
-        return really(repository, reference)
+    def taken(*arguments: Any) -> str | None:
+        monkeypatch.undo()
+        Registry(server.endpoint()).push(REPOSITORY, TAG, other)
+        return really(*arguments)
 
-    monkeypatch.setattr(registry, "get", taken)
+    monkeypatch.setattr(registry_manifests, "told", taken)
     with pytest.raises(IntegrityError, match=f"answers {other.digest} where {big.digest} belongs"):
         registry.push(REPOSITORY, TAG, big)
 
@@ -265,18 +270,24 @@ def test_only_what_was_proven_is_pushed(server: RegistryServer, big: ImageConten
     assert push.ensure(registry, name, big, proven=proven) == replace(pushed, found=True)
 
 
-def test_what_belongs_to_an_image_is_attached_by_many_at_once(server: RegistryServer, big: ImageContent) -> None:
-    """The registry has no referrers: their tag is rewritten by each, and none is lost; again changes nothing."""
+def test_one_bill_is_attached_by_many_at_once(server: RegistryServer, big: ImageContent) -> None:
+    """Packagings of one image make the same bill: each writes the same index, and what was there before stays."""
     registry = Registry(server.endpoint())
     registry.push(REPOSITORY, TAG, big)
-    writers = [
-        threading.Thread(target=Registry(server.endpoint()).attach, args=(REPOSITORY, big.digest, sbom(f"{number}")))
-        for number in range(5)
-    ]
-    for one in writers:
-        one.start()
-    for one in writers:
-        one.join()
+    before = registry.attach(REPOSITORY, big.digest, sbom("a signature of somebody else's"))
+    with ThreadPoolExecutor(5) as pool:
+        attach = [Registry(server.endpoint()).attach for _ in range(5)]
+        made = {one.result() for one in [pool.submit(one, REPOSITORY, big.digest, sbom("bill")) for one in attach]}
+    assert set(registry.attached(REPOSITORY, big.digest)) == made | {before}
+    assert len(made) == 1
+
+
+def test_what_belongs_to_an_image_is_attached_one_after_the_other(server: RegistryServer, big: ImageContent) -> None:
+    """The registry has no referrers: their tag is rewritten each time, and none is lost; again changes nothing."""
+    registry = Registry(server.endpoint())
+    registry.push(REPOSITORY, TAG, big)
+    for number in range(5):
+        Registry(server.endpoint()).attach(REPOSITORY, big.digest, sbom(f"{number}"))
     found = registry.attached(REPOSITORY, big.digest, SBOM)
     assert len(found) == 5
     assert registry.attached(REPOSITORY, big.digest, "other") == ()
@@ -290,19 +301,95 @@ def test_what_belongs_to_an_image_is_attached_by_many_at_once(server: RegistrySe
 def test_an_entry_that_another_writer_overwrote_comes_back(
     server: RegistryServer, big: ImageContent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between a writer's look at the index and its own writing, a whole other writer may come and go."""
-    registry, really, first = Registry(server.endpoint()), registry_manifests.write, []
+    """Between our writing of the index and reading it back another may write its own, who had looked before us."""
+    registry, really = Registry(server.endpoint()), registry_manifests.told
     registry.push(REPOSITORY, TAG, big)
+    tag = big.digest.replace(":", "-")
 
-    def write(wire: Wire, repository: str, reference: str, content: Content, deadline: Deadline) -> Mapping[str, str]:
-        if reference == big.digest.replace(":", "-") and not first:
-            first.append(reference)
-            Registry(server.endpoint()).attach(REPOSITORY, big.digest, sbom("other"))
-        return really(wire, repository, reference, content, deadline)
+    def told(*arguments: Any) -> str | None:
+        monkeypatch.undo()
+        other = Attached(digest=big.digest, size=big.manifest.descriptor.size, artifact_type="other")
+        registry_manifests.write(registry.wire, REPOSITORY, tag, referrers.index([other.to_dict()]), arguments[-1])
+        return really(*arguments)
 
-    monkeypatch.setattr(registry_manifests, "write", write)
+    monkeypatch.setattr(registry_manifests, "told", told)
     registry.attach(REPOSITORY, big.digest, sbom("ours"))
-    assert len(registry.attached(REPOSITORY, big.digest)) == 2
+    assert {one.artifact_type for one in registry.attached(REPOSITORY, big.digest)} == {SBOM, "other"}
+
+
+def test_a_bill_whose_entry_was_lost_is_attached_again(server: RegistryServer, big: ImageContent) -> None:
+    """Whatever became of the index, the next run of the task finds that the bill is missing in it."""
+    registry = Registry(server.endpoint())
+    registry.push(REPOSITORY, TAG, big)
+    entry = registry.attach(REPOSITORY, big.digest, sbom("ours"))
+    empty, tag = referrers.index([]), big.digest.replace(":", "-")
+    registry_manifests.write(registry.wire, REPOSITORY, tag, empty, Deadline.after(9))
+    assert registry.attached(REPOSITORY, big.digest) == ()
+    assert registry.attach(REPOSITORY, big.digest, sbom("ours")) == entry
+    assert registry.attached(REPOSITORY, big.digest) == (entry,)
+
+
+def test_what_others_said_of_their_entries_stays(server: RegistryServer, big: ImageContent) -> None:
+    """An index that another tool wrote keeps every word, and costs one more entry."""
+    registry = Registry(server.endpoint())
+    registry.push(REPOSITORY, TAG, big)
+    theirs = {**described(big.manifest), "annotations": {"signed": "by them"}, "artifactType": "signature"}
+    tag = big.digest.replace(":", "-")
+    registry_manifests.write(registry.wire, REPOSITORY, tag, referrers.index([theirs]), Deadline.after(9))
+    registry.attach(REPOSITORY, big.digest, sbom("ours"))
+    stored = registry_manifests.read(registry.wire, REPOSITORY, tag)
+    assert stored is not None
+    assert theirs in stored.body["manifests"]
+    assert len(stored.body["manifests"]) == 2
+
+
+def test_a_retrain_costs_the_same_however_many_went_before(server: RegistryServer, tmp_path: Path) -> None:
+    """Image, second tag and bill: the eighth takes the bytes of the second, both ways."""
+    base, costs = layer_file(tmp_path, 50_000), []
+    with Relay(to=server.address) as relay:
+        for number in range(1, 9):
+            registry = Registry(server.endpoint(host=relay.address))
+            whole = image(base, Content.of(b"%04d" % number, OCI_LAYER), note=f"{number:04d}")
+            relay.taken()
+            registry.push(REPOSITORY, f"v{number:04d}", whole)
+            registry.tag(REPOSITORY, whole.digest, "newest", whole.manifest)
+            registry.attach(REPOSITORY, whole.digest, sbom(f"{number:04d}"), whole.manifest)
+            costs.append(relay.taken())
+    assert costs[0] > 50_000
+    # The place of an upload holds a time stamp whose last zeros are left out.
+    assert max(costs[1:]) - min(costs[1:]) < 100
+    assert max(costs[1:]) < 12_000
+
+
+@pytest.mark.fault
+def test_a_layer_of_the_base_that_the_registry_lost_is_sent_again(server: RegistryServer, tmp_path: Path) -> None:
+    """It is not asked for with each model; but the registry refuses the manifest, and then every blob is."""
+    lower, upper = (layer_file(tmp_path, 5_000, seed) for seed in (1, 2))
+    registry = Registry(server.endpoint())
+    registry.push(REPOSITORY, TAG, image(lower, upper, Content.of(b"one", OCI_LAYER)))
+    lost = lower.descriptor.digest.removeprefix("sha256:")
+    (link,) = server.folder.glob(f"registry/docker/registry/v2/repositories/{REPOSITORY}/_layers/sha256/{lost}/link")
+    link.unlink()
+    registry.push(REPOSITORY, "v2", image(lower, upper, Content.of(b"two", OCI_LAYER), note="two"))
+    assert registry.blob(REPOSITORY, lower.descriptor.digest) == lower.open().read()
+
+
+def test_a_registry_that_names_no_digests_is_asked_for_bytes(
+    server: RegistryServer, big: ImageContent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the specification leaves open is looked up: each blob that was sent, and the manifest itself."""
+    really, asked = Wire.once, []
+
+    def once(wire: Wire, call: Call, deadline: Deadline) -> Answer:
+        asked.append((call.method, "manifests" in call.path))
+        answer = really(wire, call, deadline)
+        kept = {name: value for name, value in answer.headers.items() if name != "Docker-Content-Digest"}
+        return replace(answer, headers=kept)
+
+    monkeypatch.setattr(Wire, "once", once)
+    assert Registry(server.endpoint()).push(REPOSITORY, TAG, big).digest == big.digest
+    assert asked.count(("HEAD", False)) == 5, "two before, for the layers, and one after each of three blobs"
+    assert asked[-1] == ("GET", True)
 
 
 def test_nothing_is_attached_to_an_image_that_is_not_there(server: RegistryServer, big: ImageContent) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tempfile
 import time
@@ -17,11 +18,11 @@ from edgeloop.containers.endpoint import EngineEndpoint
 from edgeloop.containers.engine import Engine
 from edgeloop.containers.registry import Registry
 from edgeloop.errors import IntegrityError
-from edgeloop.packaging import base_layers, bom_link, build, golden, oci, proof, sbom
+from edgeloop.packaging import base_layers, bom_link, build, golden, oci, proof, sbom, squeeze
 from edgeloop.packaging.base_layers import Layers
 from edgeloop.packaging.builder import EngineBuilder, bill_of
 from edgeloop.packaging.layer import pack
-from edgeloop.packaging.packing import Packing
+from edgeloop.packaging.packing import LAYERS, Packing
 from edgeloop.records import sha256_hex
 from edgeloop.store import Store
 from lab import images
@@ -125,8 +126,8 @@ def test_another_zlib_makes_no_other_manifest(
 ) -> None:
     """What was pushed first decides how a layer is packed; who packs otherwise follows, and sends nothing."""
     first = small.push(proven=small.plan.engine_id)
-    monkeypatch.setattr(base_layers, "LEVEL", 1)
-    monkeypatch.setattr("edgeloop.packaging.oci.LEVEL", 1)
+    for module, name in ((base_layers, "LEVEL"), (squeeze, "LEVEL"), (squeeze, "SMALL"), (squeeze, "LARGE")):
+        monkeypatch.setattr(module, name, 1)
     later = replace(small, cache=Layers(tmp_path / "later"))
     alone = replace(later._packing, store=Store(small.store.objects.account.container(f"{small.plan.image.key}-x")))  # type: ignore[attr-defined]
     assert alone.content().digest != first.digest, "both pack alike: the test would show nothing"
@@ -136,6 +137,17 @@ def test_another_zlib_makes_no_other_manifest(
     with pytest.raises(IntegrityError, match="this worker packs that layer"):
         replace(later, plan=elsewhere).push(proven=later.plan.engine_id)
     assert not small.registry.exists(small.plan.image.key, elsewhere.name.tag)
+
+
+def test_an_image_of_before_keeps_its_bytes(small: EngineBuilder) -> None:
+    """0.3.0 packed the model's layer otherwise; a registry that lost such an image gets that very one again."""
+    layer = small.plan.layer
+    before = oci.packed_before(layer)
+    assert before.data == gzip.compress(layer, 6, mtime=0)[:9] + b"\xff" + gzip.compress(layer, 6, mtime=0)[10:]
+    assert before.descriptor != oci.packed(layer).descriptor
+    small.store.fix(LAYERS, sha256_hex(layer), f"{before.descriptor.digest} {before.descriptor.size}")
+    small.push(proven=small.plan.engine_id)
+    assert small.registry.blob(small._repository, before.descriptor.digest) == before.data
 
 
 @pytest.mark.parametrize("change", ["other bytes", "another layer under its own digest"])

@@ -112,11 +112,12 @@ def test_tags_that_can_be_tags_of_images_are() -> None:
     assert build.more_tags(tagged) == ("dataset-" + "d" * 64, "window-2014-01")
 
 
-def test_an_artifact_is_one_blob_of_its_own_type() -> None:
-    """As OCI 1.1 has it: an empty configuration, and the type said once more for who looks from the image."""
-    made = oci.artifact(b"{}", "application/vnd.cyclonedx+json", {"a": "b"})
+def test_an_artifact_is_its_blobs_and_nothing_else() -> None:
+    """The type is said once more for who looks from the image; the first blob stands for the configuration as well."""
+    made = oci.artifact(b"{}", "application/vnd.cyclonedx+json", b"[1]")
     with made.manifest.open() as stream:
         body = json.load(stream)
     assert body["artifactType"] == body["layers"][0]["mediaType"] == "application/vnd.cyclonedx+json"
-    assert body["config"]["mediaType"] == "application/vnd.oci.empty.v1+json"
-    assert [one.descriptor.size for one in made.blobs] == [2, 2]
+    assert body["config"] == body["layers"][0]
+    assert [one["digest"] for one in body["layers"]] == [one.descriptor.digest for one in made.blobs]
+    assert [one.descriptor.size for one in made.blobs] == [2, 3]

@@ -49,7 +49,8 @@ def test_it_names_packages_distributions_and_the_model() -> None:
     assert {one["name"] for one in parts["wind"]["properties"]} >= {"edgeloop.model", "edgeloop.dataset"}
     about = body["metadata"]
     assert about["timestamp"].startswith("2014-02-01T00:00:00")
-    assert about["component"]["bom-ref"] == plan().engine_id
+    assert about["component"]["bom-ref"] == "image"
+    assert about["component"]["hashes"] == [{"alg": "SHA-256", "content": plan().engine_id.removeprefix("sha256:")}]
 
 
 def test_another_process_makes_the_same_bytes() -> None:
