@@ -32,10 +32,10 @@ def run(inside: Inventory, *, source: str = "", whole_seconds: float = WHOLE_SEC
     ``source`` is a URL in the place of the configured one.
     """
     packages = inside.of("deb")
-    if not packages:
-        return Audit(of=OF, asked=0)
     if inside.release.partition("-")[0] != DEBIAN:
         return _unanswered(packages, f"the base is {inside.release or 'of no named distribution'}, no Debian")
+    if not packages:
+        return _unanswered(packages, "the base lists no packages")
     with tempfile.TemporaryDirectory() as scratch:
         listed = Path(scratch) / "status"
         listed.write_text(status(packages), encoding="utf-8")

@@ -111,13 +111,13 @@ def test_nobody_at_the_address_and_no_end_are_told() -> None:
 
 
 def test_what_cannot_be_judged_is_told_and_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A base of another distribution, and a worker without debsecan; an image without Debian packages is judged."""
+    """A base of another distribution or without a list of its packages, and a worker without debsecan."""
     monkeypatch.setattr(audit_debian, "DEBSECAN", "no-such-program")
     assert audit_debian.run(INSIDE).why == "no-such-program is not installed where this ran"
     assert audit_debian.run(replace(INSIDE, release="ubuntu-24.04")).why == "the base is ubuntu-24.04, no Debian"
     assert audit_debian.run(replace(INSIDE, release="")).why == "the base is of no named distribution, no Debian"
     empty = audit_debian.run(replace(INSIDE, packages=INSIDE.packages[-1:]))
-    assert (empty.asked, empty.complete) == (0, True)
+    assert (empty.asked, empty.why, empty.complete) == (0, "the base lists no packages", False)
 
 
 def test_packages_are_listed_as_dpkg_lists_them() -> None:

@@ -61,6 +61,7 @@ def test_a_good_batch_is_certified(tiny: Bench) -> None:
         f"data/{batch.id}/south_2014-01.parquet",
     ]
     assert all(tiny.blobs.digest(one.path) == (one.size, one.sha256) for one in certificate.files)
+    assert list(certificate.etags) == [tiny.blobs.look(one.path).etag for one in certificate.files]
     assert certificate.event_start == "2014-01-01T00:00:00+00:00"
     assert certificate.event_end == "2014-01-01T00:30:00.000001+00:00"
     assert certificate.coverage == ("2014-01-01 north 4", "2014-01-01 south 1")
