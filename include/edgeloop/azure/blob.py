@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 
 from edgeloop.azure.account import BLOCK_BYTES, BlobAccount
+from edgeloop.azure.address import Address, plain
 from edgeloop.azure.features import check_name
 from edgeloop.azure.listing import BlobItem
 from edgeloop.azure.problems import translated
@@ -51,7 +52,8 @@ class BlobContainer:
 
     def __init__(self, account: BlobAccount, name: str) -> None:
         self.account, self.name, self.features = account, name, account.features
-        self._client: ContainerClient = account.client(name)
+        self._address = plain(account, name)
+        self._sdk: ContainerClient | None = None if self._address else account.client(name)
         self._kept: Wire | None = None
         self._made = False
 
@@ -70,11 +72,17 @@ class BlobContainer:
         return tuple(urlsplit(one if "://" in one else f"//{one}").hostname or one for one in named)
 
     @property
+    def _client(self) -> ContainerClient:
+        if self._sdk is None:
+            self._sdk = self.account.client(self.name)
+        return self._sdk
+
+    @property
     def _wire(self) -> Wire:
         from edgeloop.azure.wire import Wire
 
         if self._kept is None:
-            self._kept = Wire(self.account, self._client)
+            self._kept = Wire(self.account, self._address or Address.of(self._client))
         return self._kept
 
     def _errors(self, blob: str) -> AbstractContextManager[None]:
@@ -238,6 +246,7 @@ class BlobContainer:
         marker = ""
         while True:
             items, marker = self._wire.listed(prefix, marker)
+            self._made = True
             yield from items
             if not marker:
                 return

@@ -18,7 +18,6 @@ from urllib.parse import quote, urlsplit
 
 from edgeloop.azure import account as accounts
 from edgeloop.azure import problems
-from edgeloop.azure.entra import Tokens
 from edgeloop.azure.features import refuse_newer
 from edgeloop.azure.listing import page
 from edgeloop.azure.signing import shared_key
@@ -29,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import urllib3
-    from azure.storage.blob import ContainerClient
 
     from edgeloop.azure.account import BlobAccount
+    from edgeloop.azure.address import Address
     from edgeloop.azure.exchange import Pool, Reply
     from edgeloop.azure.listing import BlobItem
 
@@ -53,11 +52,11 @@ class Ranged:
 class Wire:
     """Kept connections to one container; safe to use from several threads."""
 
-    def __init__(self, account: BlobAccount, client: ContainerClient) -> None:
-        self._account, self._features, self._container = account, account.features, client.container_name
-        where = urlsplit(client.url)
+    def __init__(self, account: BlobAccount, address: Address) -> None:
+        self._account, self._features, self._container = account, account.features, address.container
+        where = urlsplit(address.url)
         self._path, self._sas = where.path, where.query
-        self._version, self._key, self._tokens = client.api_version, _key(client), _tokens(client)
+        self._version, self._key, self._tokens = address.version, address.key, address.tokens
         self._manager = _manager(account, where.scheme, where.hostname or "")
         url = f"{where.scheme}://{where.netloc}"
         self._url = f"{url}{where.path}"
@@ -181,19 +180,6 @@ class Wire:
             return problems.redirected(self._account, reply.status, reply.headers.get("location") or "")
         reason = reply.headers.get("x-ms-error-code") or reply.reason or ""
         return problems.answered(self._account, f"{self._container}/{name}", reply.status, reason)
-
-
-def _key(client: ContainerClient) -> tuple[str, bytes] | None:
-    """The account's name and key; None where a SAS or a token opens it."""
-    credential = client.credential
-    if credential is None or isinstance(credential, Tokens):
-        return None
-    return credential.account_name, base64.b64decode(credential.account_key)
-
-
-def _tokens(client: ContainerClient) -> Tokens | None:
-    """The tokens of Entra ID that open the account."""
-    return client.credential if isinstance(client.credential, Tokens) else None
 
 
 def _again(reply: Reply) -> bool:

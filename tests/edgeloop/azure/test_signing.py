@@ -12,6 +12,7 @@ from azure.core.pipeline.transport import HttpRequest
 from azure.storage.blob._shared.authentication import SharedKeyCredentialPolicy
 
 from edgeloop.azure.account import BlobAccount
+from edgeloop.azure.address import Address
 from edgeloop.azure.signing import shared_key
 from edgeloop.azure.wire import Wire
 
@@ -67,7 +68,7 @@ def test_a_proxy_is_told_the_whole_address(monkeypatch: pytest.MonkeyPatch) -> N
     def put(endpoint: str) -> None:
         text = f"DefaultEndpointsProtocol=http;AccountName=a;AccountKey={KEY};BlobEndpoint={endpoint};"
         account = BlobAccount(connection="c", connection_string=text, preset="stack_hub")
-        Wire(account, account.client("box")).put("x.csv", b"1", {})
+        Wire(account, Address.of(account.client("box"))).put("x.csv", b"1", {})
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
