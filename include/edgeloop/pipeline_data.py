@@ -19,11 +19,17 @@ class Nudge(Part):
     queue: Annotated[str, Field(min_length=1, max_length=260)]
 
 
+Preset = Literal["azure", "stack_hub", "stack_edge"]
+"""Which kind of blob service answers, and so which API version and features it has."""
+
+
 class Source(Part):
     """Where files arrive and when they count as complete."""
 
     kind: Literal["folder", "smb", "blob"] = "folder"
     connection: ConnectionId = "edgeloop_share"
+    preset: Preset = "azure"
+    """Of a blob source."""
     folder: str = ""
     pattern: str = "*.csv"
     exclude: tuple[str, ...] = ("*.part", "*.tmp", ".*")
@@ -56,6 +62,8 @@ class Source(Part):
     def _a_blob_source_names_its_container(self) -> Self:
         if self.kind == "blob" and not re.fullmatch(CONTAINER_NAME, self.container):
             raise wrong("with kind: blob begins with the container, and a prefix may follow after '/'", "folder")
+        if self.kind != "blob" and self.preset != "azure":
+            raise wrong("says which blob service answers; remove it, or write kind: blob", "preset")
         return self
 
     @property
@@ -118,8 +126,7 @@ class Storage(Part):
     connection: ConnectionId = "edgeloop_private"
     container: ContainerName
     predictions: ContainerName = "edge"
-    preset: Literal["azure", "stack_hub", "stack_edge"] = "azure"
-    """Which kind of blob service answers there, and so which API version and features it has."""
+    preset: Preset = "azure"
 
 
 class Transfer(Part):

@@ -47,6 +47,7 @@ class ShareSensor(BaseSensorOperator):
     Args:
         connection: An ``fs``, ``samba`` or ``wasb`` connection, as ``kind`` asks.
         kind: ``folder``, ``smb`` or ``blob``.
+        preset: Of a blob service: ``azure``, ``stack_hub`` or ``stack_edge``.
         folder: Below the connection's folder or share; for ``blob`` the container, and a prefix after ``/``.
         pattern: Which files are data.
         exclude: Names of files that are still being written.
@@ -71,6 +72,7 @@ class ShareSensor(BaseSensorOperator):
         *,
         connection: str,
         kind: str = "folder",
+        preset: str = "azure",
         folder: str = "",
         pattern: str = "*.csv",
         exclude: Sequence[str] = ("*.part", "*.tmp", ".*"),
@@ -88,7 +90,7 @@ class ShareSensor(BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.connection, self.kind, self.folder = connection, kind, folder
+        self.connection, self.kind, self.preset, self.folder = connection, kind, preset, folder
         self.pattern, self.exclude, self.group = pattern, list(exclude), group
         self.partitions, self.look_back_days = partitions, look_back_days
         self.complete, self.marker = complete, marker
@@ -101,8 +103,8 @@ class ShareSensor(BaseSensorOperator):
     def section(self) -> dict[str, Any]:
         """The arguments as the fields of a source section; raises ``ConfigurationError`` for what will not do."""
         names = (
-            "connection", "kind", "folder", "pattern", "exclude", "group", "partitions", "look_back_days", "complete",
-            "marker", "quiet_seconds", "polls", "poll_seconds",
+            "connection", "kind", "preset", "folder", "pattern", "exclude", "group", "partitions", "look_back_days",
+            "complete", "marker", "quiet_seconds", "polls", "poll_seconds",
         )  # fmt: skip
         fields = {name: getattr(self, name) for name in names}
         section_of(fields)

@@ -93,7 +93,7 @@ def _blob(section: Source, connection: Connection) -> FileSource:
 
     return BlobPrefix(
         connection=section.connection,
-        container=hooks.account_of(section.connection, connection).container(section.container),
+        container=hooks.account_of(section.connection, connection, section.preset).container(section.container),
         prefix=section.folder.strip("/").removeprefix(section.container).strip("/"),
         pattern=section.pattern,
         exclude=section.exclude,

@@ -77,6 +77,7 @@ def test_the_sample_pipeline_is_valid(home: Path) -> None:
         ("container: wind-power", "container: Wind_Power", "storage.container", "'Wind_Power' will not do"),
         ("(\\d{4}-\\d{2})", "(\\d{4}-\\d{2}", "source.group", "is no regular expression"),
         ("  connection: edgeloop_share", "  kind: blob\n  connection: c", "source.folder", "begins with the container"),
+        ("  connection: edgeloop_share", "  preset: stack_edge", "source.preset", "or write kind: blob"),
         ("  connection: edgeloop_share\n  folder: wind_power", OWN, "source.folder", "own container 'wind-power'"),
         ("(\\d{4}-\\d{2})", "\\d{4}-\\d{2}", "source.group", "exactly one (...) that names the batch, it holds 0"),
         ("(\\d{4}-\\d{2})", "(\\d{4})-(\\d{2})", "source.group", "it holds 2"),

@@ -87,6 +87,16 @@ def test_a_real_container(resolve: Any, blob_account: BlobAccount, monkeypatch: 
     ]
 
 
+@pytest.mark.parametrize(("preset", "version"), [("stack_edge", "2019-02-02"), ("azure", "")])
+def test_a_blob_source_speaks_as_its_preset_says(
+    resolve: Any, blob_account: BlobAccount, monkeypatch: pytest.MonkeyPatch, preset: str, version: str
+) -> None:
+    """Files arrive on a Stack Edge too, which knows no newer requests."""
+    connect(monkeypatch, {"conn_type": "wasb", "extra": {"connection_string": blob_account.connection_string}})
+    found = resolve(section(kind="blob", folder="landing", preset=preset))
+    assert found.container.features.api_version == version
+
+
 @pytest.mark.parametrize("kind", ["folder", "smb", "blob"])
 def test_another_type_of_connection_is_refused(resolve: Any, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """It is told which type is needed, which it is, and where to change either."""
