@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["PUSH_SECONDS", "WHOLE_SECONDS", "Blob", "Manifest", "Registry"]
 
 PUSH_SECONDS = 1800.0
-PAUSES = (0.1, 0.3, 1.0, 3.0)
-BLOB_UNKNOWN = "BLOB_UNKNOWN"
 OK = 200
 
 
@@ -208,13 +206,11 @@ class Registry:
 
     def _named(self, repository: str, image: ImageContent, name: str, deadline: Deadline) -> Mapping[str, str]:
         """Write the manifest of ``image``, whose blobs are there, under ``name``; the headers of the answer."""
-        for pause in PAUSES:
+        for pause in registry_manifests.PAUSES:
             try:
                 return registry_manifests.write(self.wire, repository, name, image.manifest, deadline)
             except (ConflictError, NotFoundError) as error:
-                # While somebody else sends the same blob, Debian's registry has its link empty for a moment and says
-                # that it does not know the blob (seen in 3 of 60 rounds of five pushes at once).
-                if BLOB_UNKNOWN not in error.what:
+                if not registry_manifests.misses(error):
                     raise
                 time.sleep(pause)
                 registry_blobs.bring(self.wire, repository, image, deadline)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 from edgeloop.containers import referrers, registry_manifests
 from edgeloop.containers import registry_problems as problems
 from edgeloop.containers.referrers import OCI_INDEX, Attached
 from edgeloop.containers.registry_wire import Call
-from edgeloop.errors import ConflictError
+from edgeloop.errors import ConflictError, NotFoundError
 
 if TYPE_CHECKING:
     from edgeloop.containers.registry_manifests import Stored
@@ -46,12 +47,17 @@ def entries(index: Stored | None) -> tuple[Attached, ...]:
 def enter(
     wire: Wire, repository: str, subject: str, entry: Attached, *, before: Stored | None, deadline: Deadline
 ) -> None:
-    """Write ``entry`` into that index, which was ``before``, until it stands there."""
-    tag = referrers.fallback_tag(subject)
+    """Write ``entry``, whose manifest is there, into that index, which was ``before``, until it stands there."""
+    tag, pauses = referrers.fallback_tag(subject), list(registry_manifests.PAUSES)
     for _ in range(ROUNDS):
         whole = referrers.index([*(before.body.get("manifests") or () if before else ()), entry.to_dict()])
         unchanged = {"If-None-Match": "*"} if before is None else {"If-Match": before.etag or f'"{before.digest}"'}
-        registry_manifests.write(wire, repository, tag, whole, deadline, only=unchanged)
+        try:
+            registry_manifests.write(wire, repository, tag, whole, deadline, only=unchanged)
+        except (ConflictError, NotFoundError) as error:
+            if not registry_manifests.misses(error) or not pauses:
+                raise
+            time.sleep(pauses.pop(0))
         if registry_manifests.told(wire, repository, tag, OCI_INDEX, deadline) == whole.descriptor.digest:
             return
         before = listing(wire, repository, subject, deadline)

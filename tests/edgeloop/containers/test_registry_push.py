@@ -282,6 +282,25 @@ def test_one_bill_is_attached_by_many_at_once(server: RegistryServer, big: Image
     assert len(made) == 1
 
 
+@pytest.mark.parametrize("refused", ["the bill", "the index"])
+def test_a_bill_that_the_registry_does_not_see_for_a_moment_is_waited_for(
+    server: RegistryServer, big: ImageContent, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    """As with a blob: another packaging sends the same bill, and its manifest is gone for that moment."""
+    registry, really = Registry(server.endpoint()), registry_manifests.write
+    registry.push(REPOSITORY, TAG, big)
+    refusals = [ConflictError("refused: 400 (MANIFEST_BLOB_UNKNOWN)")]
+
+    def write(*arguments: Any, **options: Any) -> object:
+        if refusals and ("sha256-" in arguments[2]) == (refused == "the index"):
+            raise refusals.pop()
+        return really(*arguments, **options)
+
+    monkeypatch.setattr(registry_manifests, "write", write)
+    entry = registry.attach(REPOSITORY, big.digest, sbom("ours"))
+    assert (refusals, registry.attached(REPOSITORY, big.digest)) == ([], (entry,))
+
+
 def test_what_belongs_to_an_image_is_attached_one_after_the_other(server: RegistryServer, big: ImageContent) -> None:
     """The registry has no referrers: their tag is rewritten each time, and none is lost; again changes nothing."""
     registry = Registry(server.endpoint())

@@ -18,10 +18,10 @@ def tables() -> bytes:
     """As a tree ensemble lies in ONNX: whole columns of indices, of words and of floats."""
     draw = random.Random(2)
     rows = range(8_000)
-    indices = b"".join(struct.pack("<B", draw.choice((0, 0, 0, 1, 2, 3, 5, 7))) for _ in rows)
+    indices = bytes(min(int(draw.expovariate(0.05)), 255) for _ in range(5 * len(rows)))
     words = b"".join(draw.choice((b"BRANCH_LEQ", b"LEAF")) for _ in rows)
     floats = b"".join(struct.pack("<f", round(draw.uniform(0, 20), 1)) for _ in rows)
-    return indices + words + floats + indices[::-1]
+    return indices + words + floats
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,15 @@ def test_tables_get_smaller_than_by_one_pass() -> None:
     """Else a retrain sends what it need not; what cannot be packed takes a few bytes more for each section."""
     assert len(squeeze.gzipped(tables())) < 0.98 * min(len(gzip.compress(tables(), level)) for level in (6, 9))
     assert len(squeeze.gzipped(NOISE)) < len(NOISE) + 60
+
+
+@pytest.mark.parametrize("blocks", [squeeze.SMALL, squeeze.LARGE])
+def test_what_suits_one_table_is_wide_of_another(monkeypatch: pytest.MonkeyPatch, blocks: int) -> None:
+    """Blocks of one size alone take more."""
+    both = len(squeeze.gzipped(tables()))
+    for name in ("SMALL", "LARGE"):
+        monkeypatch.setattr(squeeze, name, blocks)
+    assert both < len(squeeze.gzipped(tables()))
 
 
 def test_a_large_layer_is_packed_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
