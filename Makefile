@@ -26,7 +26,7 @@ setup:  ## Make the environment in .venv from requirements.txt (a no-op when it 
 
 root:
 	@if [ "$$(id -u)" != 0 ]; then \
-	  echo "This needs root. It would install Debian packages with apt-get (sshd, samba, docker.io, docker-registry, mmdebstrap)," >&2; \
+	  echo "This needs root. It would install Debian packages with apt-get (sshd, samba, docker.io, docker-registry, mmdebstrap, debsecan)," >&2; \
 	  echo "make network namespaces named el-* with addresses in 10.77.0.0/16, and start the lab's servers in them." >&2; \
 	  echo "It keeps its state in /var/lib/edgeloop and /var/cache/edgeloop and touches nothing else. Next: sudo make $(MAKECMDGOALS)" >&2; \
 	  exit 1; \
