@@ -41,7 +41,9 @@ def measure(say: Callable[[str], None]) -> list[Figure]:
         carriers.run(carriers.rclone("copy", remote, theirs))
         for number in range(1, min(RUNS, int(os.environ.get("EDGELOOP_BENCH_RUNS", "99"))) + 1):
             for name, (verb, flags) in WAYS.items():
+                grounds.warm(folder)
                 ours = carriers.run(carriers.ours(verb, folder, mine))
+                grounds.warm(folder)
                 peer = carriers.run(carriers.rclone("copy", [*remote, *flags], theirs))
                 pairs[name].append(Pair(ours=ours.wall - ours.start, peer=peer.wall))
                 mine_s, start = ours.wall - ours.start, ours.start

@@ -75,12 +75,16 @@ def _rounds(
 
 
 def _round(folder: Path, places: Callable[[], Place], *, read_back: bool) -> Round:
-    ours = carriers.run(carriers.ours("send", folder, places()))
     first, second = places(), places()
+    grounds.warm(folder)
+    ours = carriers.run(carriers.ours("send", folder, places()))
+    grounds.warm(folder)
     azcopy = carriers.run(carriers.azcopy_up(folder, first))
+    grounds.warm(folder)
     rclone = carriers.run(carriers.rclone("copy", [str(folder), ":azureblob:" + second.container], second))
     if not read_back:
         return Round(plain=(ours, azcopy, rclone), verified=None)
+    grounds.warm(folder)
     whole = carriers.run(carriers.ours("upload", folder, places()))
     with tempfile.TemporaryDirectory(prefix="edgeloop-bench-") as back:
         down = carriers.run(carriers.azcopy_down(first, Path(back)))
