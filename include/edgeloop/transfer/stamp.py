@@ -37,6 +37,6 @@ def read(name: str, path: Path) -> tuple[FileRef, str]:
     """The file under the blob's name, read once, and its stamp; "" if it cannot be trusted."""
     with path.open("rb", buffering=0) as stream:
         before, now_ns = os.fstat(stream.fileno()), time.time_ns()
-        size, sha256 = digest_of(stream)
+        size, sha256 = digest_of(stream, before.st_size)
         same = stamp_of(os.fstat(stream.fileno())) == stamp_of(before)
     return FileRef(path=name, size=size, sha256=sha256), lasting(before, now_ns) if same else ""

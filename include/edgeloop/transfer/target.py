@@ -108,10 +108,12 @@ def file_digest(path: Path) -> tuple[int, str]:
         return digest_of(stream)
 
 
-def digest_of(stream: RawIOBase) -> tuple[int, str]:
-    """Size and sha256 of what is left in an open file."""
+def digest_of(stream: RawIOBase, expected: int = READ_BYTES) -> tuple[int, str]:
+    """Size and sha256 of what is left in an open file, ``expected`` bytes or more or less."""
     size, sha256 = 0, hashlib.sha256()
-    while data := stream.read(READ_BYTES):
+    # Memory for a MiB, set aside and given back for every small file, took longer than to read it.
+    at_once = min(READ_BYTES, expected + 1)
+    while data := stream.read(at_once):
         size += len(data)
         sha256.update(data)
     return size, sha256.hexdigest()
