@@ -207,7 +207,7 @@ def test_the_ui_listens_on_this_machine_only_unless_told() -> None:
 
 
 def test_the_dockerfile_takes_its_base_as_an_argument() -> None:
-    """The default is the official image; hashes are required; the project goes in as it is, and nothing runs as root."""
+    """The default is the official image; hashes are required; the project is not resolved, and not run by root."""
     default = re.search(r"^ARG BASE_IMAGE=(.+)$", DOCKERFILE, flags=re.MULTILINE)
     assert default is not None
     assert default[1] == "apache/airflow:3.3.2-python3.11"
