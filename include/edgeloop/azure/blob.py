@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from edgeloop.azure.account import BLOCK_BYTES, BlobAccount
 from edgeloop.azure.address import Address, plain
+from edgeloop.azure.block_list import COMMITTED, UNCOMMITTED
 from edgeloop.azure.features import check_name
 from edgeloop.azure.listing import BlobItem
 from edgeloop.azure.problems import translated
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
-    from azure.storage.blob import BlobBlock, ContainerClient
+    from azure.storage.blob import ContainerClient
 
     from edgeloop.azure.wire import Ranged, Wire
 
@@ -137,12 +138,9 @@ class BlobContainer:
         """Ids and sizes of the blocks that were sent for ``name`` and not committed; none if there are none."""
         self.ensure()
         try:
-            with self._errors(name):
-                _, waiting = self._client.get_blob_client(name).get_block_list("uncommitted")
+            return self._wire.blocks(name, UNCOMMITTED)
         except NotFoundError:
             return {}
-        blocks: list[BlobBlock] = waiting
-        return {str(one.id): int(one.size or 0) for one in blocks}
 
     def stage(self, name: str, block: str, data: bytes) -> None:
         """Send one block, checked by MD5; ids of one blob must have one length."""
@@ -161,23 +159,11 @@ class BlobContainer:
 
         Raises ``ConflictError`` if it is there.
         """
-        from azure.core import MatchConditions
-        from azure.storage.blob import BlobBlock
-
-        with self._errors(name):
-            made = self._client.get_blob_client(name).commit_block_list(
-                [BlobBlock(block_id=one) for one in blocks],
-                metadata=metadata,
-                match_condition=MatchConditions.IfMissing,
-            )
-        return str(made["etag"]).strip('"')
+        return self._wire.commit(name, blocks, metadata or {})
 
     def committed(self, name: str) -> dict[str, int]:
         """Ids and sizes of the blocks a blob is made of, in order; none if it was written in one piece."""
-        with self._errors(name):
-            made, _ = self._client.get_blob_client(name).get_block_list("committed")
-        blocks: list[BlobBlock] = made
-        return {str(one.id): int(one.size or 0) for one in blocks}
+        return self._wire.blocks(name, COMMITTED)
 
     def get(self, name: str) -> bytes:
         """The whole blob; raises ``NotFoundError``."""

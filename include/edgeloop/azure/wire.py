@@ -1,8 +1,8 @@
-"""The four requests that many files make many of, past the SDK's pipeline: Put Blob, Put Block, Get Blob, List Blobs.
+"""The requests that transfers are made of, past the SDK's pipeline: blobs, blocks and the lists of both.
 
 The SDK spends 1.3 ms of Python on each request, three times what hashing, signing and sending a small file costs, and
-more than rclone needs for the whole of it (benchmarks/upload.py). Limits, time-outs and errors are those of every
-other request.
+more than rclone needs for the whole of it, and half a second on being imported (benchmarks/upload.py). Limits,
+time-outs and errors are those of every other request.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from edgeloop.azure import account as accounts
 from edgeloop.azure import problems
+from edgeloop.azure.block_list import encoded, of_xml, to_xml
 from edgeloop.azure.features import refuse_newer
 from edgeloop.azure.listing import page
 from edgeloop.azure.signing import shared_key
@@ -76,18 +77,29 @@ class Wire:
 
     def stage(self, name: str, block: str, data: bytes) -> None:
         """Put Block, checked by MD5 on arrival."""
-        # The SDK encodes ids before they travel, in the list that commits these blocks as well.
-        encoded = quote(base64.b64encode(block.encode()).decode(), safe="")
-        self._write(name, f"comp=block&blockid={encoded}", data, {})
+        self._write(name, f"comp=block&blockid={quote(encoded(block), safe='')}", data, {})
+
+    def commit(self, name: str, blocks: list[str], metadata: Mapping[str, str]) -> str:
+        """Put Block List, only if the name is free; returns the etag."""
+        headers = {f"x-ms-meta-{key}": value for key, value in metadata.items()}
+        headers |= {"Content-Type": "application/xml", "If-None-Match": "*"}
+        return self._write(name, "comp=blocklist", to_xml(blocks), headers)
+
+    def blocks(self, name: str, kind: str) -> dict[str, int]:
+        """Get Block List: ids and sizes of the blocks of one kind. Raises ``NotFoundError``."""
+        reply = self._ask("GET", name, f"comp=blocklist&blocklisttype={kind}", {}, None)
+        if reply.status != WHOLE:
+            raise self._problem(name, reply)
+        return of_xml(reply.data, kind)
 
     def _write(self, name: str, query: str, data: bytes, headers: dict[str, str]) -> str:
         digest = hashlib.md5(data, usedforsecurity=False).digest()
-        headers |= {
+        about = {
             "Content-Length": str(len(data)),
             "Content-Type": "application/octet-stream",
             "Content-MD5": base64.b64encode(digest).decode(),
         }
-        reply = self._ask("PUT", name, query, headers, data)
+        reply = self._ask("PUT", name, query, about | headers, data)
         if reply.status != CREATED:
             raise self._problem(name, reply)
         return _etag(reply)
