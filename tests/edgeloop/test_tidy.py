@@ -12,7 +12,7 @@ from tests.memory import Memory
 
 from edgeloop import tidy
 from edgeloop.azure.blob import BlobAccount
-from edgeloop.errors import ConfigurationError
+from edgeloop.errors import ConfigurationError, IntegrityError
 from edgeloop.ledger import MOST_REMOVED, Fold, Ledger
 from edgeloop.records import canonical_json, sha256_hex
 from edgeloop.share.journal import COMPACT_AFTER, Journal
@@ -21,6 +21,7 @@ from edgeloop.store import Store
 from edgeloop.training.retrain import overdue
 from edgeloop.training.session import _upload
 from edgeloop.training.waiting import DECIDED, Waiting
+from edgeloop.transfer.upload import Courier
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,6 +157,19 @@ def test_an_output_that_is_in_the_way_names_the_right_that_is_missing(
     assert container.get(ref.path) == b"half"
     _upload(container, replace(ref), path)
     assert container.get(ref.path) == b"whole"
+
+
+def test_a_wrong_blob_that_may_not_be_removed_is_told_as_wrong(narrow: BlobContainer, tmp_path: Path) -> None:
+    """What matters is that it reads back as something else; who may delete, and what, comes after it."""
+    path, name = tmp_path / "a.csv", narrow.name
+    path.write_bytes(b"hello")
+    sent = Courier(narrow).send("a", path)
+    narrow.put("a", b"HELLO")
+    with pytest.raises(IntegrityError, match="reads back as 5 bytes") as caught:
+        Courier(narrow).proven(sent)
+    assert caught.value.left == "the wrong blob, which the connection may not remove"
+    assert caught.value.next.startswith(f"Delete blob {name}/a, then clear the task; with the {tidy.RIGHT}")
+    assert narrow.get("a") == b"HELLO"
 
 
 def test_records_are_written_and_found_with_a_sas_that_may_not_delete(narrow: BlobContainer) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from edgeloop.azure.features import check_name, check_size
 from edgeloop.errors import ConflictError, IntegrityError, NotFoundError
 from edgeloop.records import FileRef
+from edgeloop.tidy import RIGHT, tidy
 from edgeloop.transfer.crew import work_through
 from edgeloop.transfer.plan import Plan, Terms, plan
 from edgeloop.transfer.progress import Meter, Report
@@ -111,8 +112,12 @@ class Courier:
             proof = verify(self.container, sent.file, self.terms, self.throttle)
         except IntegrityError as error:
             # Ours alone (the write was conditional) and wrong: left in place it would block every retry.
-            self.container.delete(sent.file.path)
-            raise IntegrityError(error.what, left="no blob; it was removed again", next="Clear the task.") from error
+            left, fix = "no blob; it was removed again", "Clear the task."
+            if not tidy(self.container, [sent.file.path]):
+                left = "the wrong blob, which the connection may not remove"
+                fix = f"Delete blob {self.container.name}/{sent.file.path}, then clear the task; with the {RIGHT} the "
+                fix += "connection does that itself."
+            raise IntegrityError(error.what, left=left, next=fix) from error
         return replace(sent, etag=proof.etag, proof=proof.how)
 
     def _found(self, source: _Source) -> Transferred | None:
