@@ -165,6 +165,7 @@ def test_a_container_is_made_once_for_all(blob_account: BlobAccount, container: 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: blob_account.container(container.name).ensure(), range(8)))
     container.put_new("x", b"")
+    assert container.get("x") == b""
 
 
 @pytest.mark.usefixtures("at_once")

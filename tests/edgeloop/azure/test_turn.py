@@ -72,7 +72,11 @@ def test_a_turn_is_had_again_after_a_wait_and_left_after_an_error() -> None:
 
 def test_a_wait_without_a_turn_is_nothing() -> None:
     """Everything else that is sent waits as before."""
+    turn = Turn()
     with waiting, waiting:
-        pass
-    with Turn(), waiting:
-        pass
+        assert not turn._lock.locked()
+    with turn:
+        with waiting, waiting:
+            assert not turn._lock.locked()
+        assert turn._lock.locked()
+    assert not turn._lock.locked()
