@@ -20,7 +20,6 @@ from rich.console import Console
 from edgeloop.errors import EdgeloopError
 from lab import campaign_checks, campaign_site
 from lab.campaign_kinds import KINDS
-from lab.campaign_strikes import Outage
 from lab.campaign_unit import MissedError
 from lab.campaign_work import OF_THE_LOOP, WORKS, finish
 from lab.demo import stop
@@ -79,9 +78,7 @@ def strike(ground: Ground, kind: Kind, rng: Random, serial: str) -> Result:
         ending = finish(ground, unit)
         if ending.how == BROKEN:
             wrong.append(ending.reason)
-        wrong += campaign_checks.after(
-            ground, unit, retrains=kind.retrains, deaf=isinstance(kind, Outage) and kind.deaf
-        )
+        wrong += campaign_checks.after(ground, unit, retrains=kind.retrains)
         how, seconds = BROKEN if wrong else ending.how, time.monotonic() - began
         return Result(
             kind=kind.name, work=work, point=point, how=how, broken=tuple(wrong), seconds=seconds, missed=missed

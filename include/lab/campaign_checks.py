@@ -28,11 +28,11 @@ PROGRESS = ("progress 0.10", "progress 0.90", "progress 1.00")
 """What the sample's train.py says first, before it writes, and last."""
 
 
-def after(ground: Ground, unit: Unit, *, retrains: bool, deaf: bool = False) -> list[str]:
-    """What does not hold of a unit that has ended; ``retrains`` and ``deaf`` as the kind of its fault says."""
+def after(ground: Ground, unit: Unit, *, retrains: bool) -> list[str]:
+    """What does not hold of a unit that has ended; ``retrains`` as the kind of its fault says."""
     of_work: dict[str, tuple[Callable[[], object], ...]] = {
         "ingest": (lambda: ingested(ground, unit),),
-        "train": (lambda: trained_once(ground, unit, retrains=retrains, deaf=deaf),),
+        "train": (lambda: trained_once(ground, unit, retrains=retrains),),
         "package": (lambda: packaged(ground, unit),),
         "rollout": (lambda: rolled(ground, unit), lambda: serving(ground)),
         "drift": (lambda: judged_once(ground, unit),),
@@ -83,7 +83,7 @@ def newest_hold(ground: Ground) -> None:
     hold(not once, f"batches with several certificates: {once}")
 
 
-def trained_once(ground: Ground, unit: Unit, *, retrains: bool, deaf: bool = False) -> None:
+def trained_once(ground: Ground, unit: Unit, *, retrains: bool) -> None:
     """One finished training of these parameters, one container made for it and none left, one version of its model."""
     store = ground.loop.store
     runs = [one for one in store.all(TrainingRun) if json.loads(one.parameters)["max_iter"] == int(unit.subject)]
@@ -97,17 +97,15 @@ def trained_once(ground: Ground, unit: Unit, *, retrains: bool, deaf: bool = Fal
     hold(retrains or len(made) <= 1, f"{len(made)} containers were made for training {runs[0].id[:16]}")
     proof.vm_clean(ground.site)
     proof.model(ground.loop.blobs, versions[0])
-    _logged(ground, unit, retrains=retrains, deaf=deaf)
+    _logged(ground, unit, retrains=retrains)
 
 
-def _logged(ground: Ground, unit: Unit, *, retrains: bool, deaf: bool) -> None:
+def _logged(ground: Ground, unit: Unit, *, retrains: bool) -> None:
     """The job's lines stand in the task's log, to the last one; and once each, where the job ran only once."""
     task = ground.loop.admin.task(unit.dag_id, unit.run_id, "train")
     tries = [ground.loop.admin.log(task, try_number=at + 1) for at in range(task.try_number)]
     said = re.findall(r"^\S+ (progress [01]\.\d\d) ", "\n".join(tries), re.MULTILINE)
-    # Docker's live restore drops the tail of what was said while the engine was away: `docker logs` never shows it
-    # (20.10: one to all of the lines, five of five times). What was said before must be there all the same.
-    lost = [one for one in (PROGRESS[:1] if deaf else PROGRESS) if one not in said]
+    lost = [one for one in PROGRESS if one not in said]
     hold(not lost, f"the log of {unit.key} lacks the lines of {lost}")
     again = sorted({one for one in said if said.count(one) > 1})
     hold(retrains or not again, f"the log of {unit.key} repeats {again}")

@@ -72,8 +72,6 @@ class Outage:
     gone: tuple[float, float]
     word: str = "gone"
     retrains: bool = False
-    deaf: bool = False
-    """Whether the VM's engine itself loses what a job says meanwhile."""
 
     def strike(self, ground: Ground, unit: Unit, rng: Random) -> str:
         """Wait for the moment, and take the part away."""

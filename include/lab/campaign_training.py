@@ -147,6 +147,5 @@ TRAINING_KINDS: tuple[Kind, ...] = (
         outage=lambda ground: faults.without_engine(ground.site, "vm", keep_containers=True),
         gone=(0.0, 4.0),
         word="without its engine, containers running",
-        deaf=True,
     ),
 )

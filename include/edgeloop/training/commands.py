@@ -10,7 +10,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from edgeloop.records import sha256_hex
-from edgeloop.training import guard
+from edgeloop.training import guard, hold
 from edgeloop.training.job import FOLDER, LABEL_ATTEMPT, LABEL_DEADLINE, LABEL_PIPELINE, LABEL_TRAINING, Stop
 from edgeloop.training.outputs import ALLOWED, DEPTH, LISTING_BYTES
 
@@ -48,7 +48,7 @@ def shell_text(argv: list[str]) -> str:
 
 
 def run_argv(job: Job) -> list[str]:
-    """``docker run`` of a job: detached, locked down, never pulled; everything it may use is in its folders."""
+    """``docker run`` of a job up to its image: detached, locked down, never pulled; all it may use is in its folder."""
     here = f"{HOME}/{job.folder}"
     return [
         "docker", "run", "-d", "--pull", "never", "--name", job.name,
@@ -67,7 +67,6 @@ def run_argv(job: Job) -> list[str]:
         "-e", "EDGELOOP_DATA=/data", "-e", "EDGELOOP_OUTPUTS=/outputs",
         "-e", "EDGELOOP_CHECKPOINT=/checkpoint", "-e", f"EDGELOOP_ATTEMPT={NUMBER}",
         "-e", f"OMP_NUM_THREADS={max(1, math.ceil(job.cpus))}",
-        job.image,
     ]  # fmt: skip
 
 
@@ -86,6 +85,7 @@ if docker container inspect {job.name} >/dev/null 2>&1; then echo '{job.name} {I
 free=$(df -Pk {here} | awk 'NR==2 {{print $4}}')
 if test "$free" -lt {job.disk_mb * 1024}; then
 echo "{job.disk_mb} MiB are needed, $((free / 1024)) MiB are free" >&2; exit {NO_SPACE}; fi
+{hold.launch(here, job.image, shell_text(list(_LOCKDOWN)))}
 n=1
 while test -e {here}/attempt-$n; do n=$((n + 1)); done
 at={here}/attempt-$n
@@ -98,7 +98,7 @@ rm -f {here}/cursor {here}/cursor-*
 printf '%s\\n' {shlex.join([job.pipeline, job.run_id, job.image])} >{here}/job
 echo {until} {job.grace_seconds:g} {job.disk_mb * 1024} >$at/terms
 code=0
-{shell_text(run_argv(job))} 9<&- || code=$?
+{shell_text(run_argv(job))} "$@" 9<&- || code=$?
 if test $code -ne 0; then
 docker ps -aq {made} | xargs -r docker rm -v >/dev/null
 rm -rf $at; exit $code; fi
@@ -229,7 +229,7 @@ def release(job: Job) -> str:
 
     What it wrote stays in its folder.
     """
-    gone = ["staged", "data", "code", "manifest.sha256", "checkpoint"]
+    gone = ["staged", "data", "code", "manifest.sha256", "checkpoint", hold.PIPE]
     swept = _sweep(job, f"{job.short}/checkpoint")
     return (
         f"docker rm -f -v {job.name} >/dev/null 2>&1; cd {job.folder} && "

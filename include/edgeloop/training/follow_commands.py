@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from edgeloop.training import hold
 from edgeloop.training.commands import ENGINE_DOWN, shell_text
 
 if TYPE_CHECKING:
@@ -26,7 +27,14 @@ def poll(job: Job, ask: Ask, *, keep: str = "") -> str:
     after = ["--since", ask.since] if ask.since else []
     last = ["--tail", str(ask.tail)] if ask.tail else []
     logs = shell_text(["docker", "logs", "--timestamps", *after, *last, job.name])
-    return f"""{keep}if state=$({inspect} 2>/dev/null); then
+    return f"""{keep}over=
+if {hold.waits(job.folder)}; then over=1; fi
+if state=$({inspect} 2>/dev/null); then
+if test -n "$over"; then
+{hold.let_go(job.folder)}
+sleep {hold.SETTLE_SECONDS}
+after=$({inspect} 2>/dev/null) && state=$after
+fi
 printf '%s\\n%s\\n' "$state" "$(date +%s.%N)"
 {logs} 2>&1 | head -c {PIECE_BYTES}
 elif {_ENGINE} >/dev/null 2>&1; then

@@ -15,6 +15,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from edgeloop.training import hold
 from edgeloop.training.job import LABEL_ATTEMPT, Stop
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ at=$here/attempt-$n
 test -d $at || exit 0
 me=$$.$(date +%s)
 echo $me >$at/watch
-until=0 grace={job.grace_seconds:g} allowed=0 peak=0 kills=0 group= round=0
+until=0 grace={job.grace_seconds:g} allowed=0 peak=0 kills=0 group= round=0 freed=
 {{ read -r until grace allowed <$at/terms; read -r peak kills <$at/memory; }} 2>/dev/null
 grace=${{grace%.*}}
 {_COUNT}
@@ -86,14 +87,20 @@ while {{ read -r now <$at/watch; }} 2>/dev/null && test "$now" = $me; do
   now=$(date +%s)
   if test $until -gt 0 && test $now -ge $until; then ask {Stop.DEADLINE.value} 'its time was over'; fi
   if test $((round % 30)) -eq 2; then measure; fi
-  if test -s $at/cancel || test $((round % 5)) -eq 0 || ! test -d "$group"; then
+  over=
+  if {hold.waits("$here")}; then over=1; fi
+  if test -n "$over" || test -s $at/cancel || test $((round % 5)) -eq 0 || ! test -d "$group"; then
     if state=$({container_of(job, "--format '{{.ID}} {{.State}}'")} 2>/dev/null); then
       id=${{state%% *}} state=${{state#* }}
       case $state in
         '') exit 0 ;;
         exited | dead) finish $state; exit 0 ;;
         created) if test -s $at/cancel; then finish created; exit 0; fi ;;
-        *) find_group; if test -s $at/cancel; then stop $state; fi ;;
+        *)
+          find_group
+          if test -n "$over"; then {hold.let_go("$here")}; fi
+          if test "$over" = "$freed" && test -s $at/cancel; then stop $state; fi
+          freed=$over ;;
       esac
     fi
   fi

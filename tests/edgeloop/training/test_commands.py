@@ -7,7 +7,7 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from edgeloop.training import commands, guard, parked
+from edgeloop.training import commands, guard, hold, parked
 from edgeloop.training.job import Job, Stop
 from edgeloop.training.parked import Parked
 
@@ -18,6 +18,10 @@ RUN_ID = "0123456789abcdef" * 4
 JOB = Job(run_id=RUN_ID, pipeline="wind_power", image="sha256:feed", cpus=1.5, memory_mb=2048, deadline=1700000000)
 NAME = "train-0123456789abcdef01234567"
 FOLDER = "edgeloop/jobs/0123456789abcdef01234567"
+LOCKDOWN = (
+    "--network none --ipc none --read-only --tmpfs /tmp:rw,noexec,nosuid,nodev,size=256m --cap-drop ALL "
+    "--security-opt no-new-privileges -u 10001:10001 --pids-limit 512"
+)
 
 
 def test_a_job_is_run_detached_and_locked_down() -> None:
@@ -26,14 +30,13 @@ def test_a_job_is_run_detached_and_locked_down() -> None:
         f"docker run -d --pull never --name {NAME} "
         f"--label edgeloop.training={RUN_ID} --label edgeloop.pipeline=wind_power --label edgeloop.deadline=1700000000 "
         '--label edgeloop.attempt="$n" '
-        "--network none --ipc none --read-only --tmpfs /tmp:rw,noexec,nosuid,nodev,size=256m --cap-drop ALL "
-        "--security-opt no-new-privileges -u 10001:10001 --pids-limit 512 "
+        f"{LOCKDOWN} "
         "--memory 2048m --memory-swap 2048m --cpus 1.5 --init "
         "--log-driver json-file --log-opt max-size=64m --log-opt max-file=4 "
         f'-v "$HOME"/{FOLDER}/data:/data:ro -v "$HOME"/{FOLDER}/code:/code:ro '
         f'-v "$HOME"/{FOLDER}/outputs:/outputs -v "$HOME"/{FOLDER}/checkpoint:/checkpoint '
         "-e EDGELOOP_DATA=/data -e EDGELOOP_OUTPUTS=/outputs "
-        '-e EDGELOOP_CHECKPOINT=/checkpoint -e EDGELOOP_ATTEMPT="$n" -e OMP_NUM_THREADS=2 sha256:feed'
+        '-e EDGELOOP_CHECKPOINT=/checkpoint -e EDGELOOP_ATTEMPT="$n" -e OMP_NUM_THREADS=2'
     )
 
 
@@ -55,6 +58,7 @@ def test_an_attempt_is_numbered_and_kept_on_the_vm() -> None:
         f"free=$(df -Pk {FOLDER} | awk 'NR==2 {{print $4}}')\n"
         'if test "$free" -lt 7168; then\n'
         'echo "7 MiB are needed, $((free / 1024)) MiB are free" >&2; exit 28; fi\n'
+        f"{hold.launch(FOLDER, 'sha256:feed', LOCKDOWN)}\n"
         f"n=1\nwhile test -e {FOLDER}/attempt-$n; do n=$((n + 1)); done\nat={FOLDER}/attempt-$n\n"
         f'if test $n -gt 1 && test -n "$(ls -A {FOLDER}/outputs 2>/dev/null)"; then\n'
         f"old={FOLDER}/attempt-$((n - 1))/outputs\ntest -e $old || mv -T {FOLDER}/outputs $old; fi\n"
@@ -62,7 +66,8 @@ def test_an_attempt_is_numbered_and_kept_on_the_vm() -> None:
         f"rm -f {FOLDER}/cursor {FOLDER}/cursor-*\n"
         f"printf '%s\\n' wind_power {RUN_ID} sha256:feed >{FOLDER}/job\n"
         "echo $(($(date +%s) + 60)) 9.5 7168 >$at/terms\ncode=0\n"
-        f"{commands.shell_text(commands.run_argv(job))} 9<&- || code=$?\nif test $code -ne 0; then\n"
+        f'{commands.shell_text(commands.run_argv(job))} "$@" 9<&- || '
+        "code=$?\nif test $code -ne 0; then\n"
         f"docker ps -aq --filter label=edgeloop.training={RUN_ID} --filter label=edgeloop.attempt=$n "
         "--filter status=created | xargs -r docker rm -v >/dev/null\nrm -rf $at; exit $code; fi\n"
     )

@@ -8,15 +8,20 @@ from edgeloop.training.job import Job
 
 JOB = Job(run_id="a" * 64, pipeline="p", image="i")
 NAME = f"train-{'a' * 24}"
+PIPE = f"edgeloop/jobs/{'a' * 24}/engine"
 STAMP = "2014-01-01T00:00:00.000000001Z"
 
 
 def test_a_poll_asks_for_state_clock_and_the_end_of_the_log() -> None:
     """One command keeps the last place, tells whether it runs, has ended, is gone or cannot be asked, and its lines."""
     assert follow_commands.poll(JOB, Ask(since=STAMP, tail=1000), keep="KEEP\n") == (
-        "KEEP\n"
+        f"KEEP\nover=\nif test -p {PIPE} && dd if=/dev/null of={PIPE} oflag=nonblock conv=notrunc 2>/dev/null; "
+        "then over=1; fi\n"
         "if state=$(docker container inspect --format '{{json .State}}{{println}}{{.Created}}' "
         f"{NAME} 2>/dev/null); then\n"
+        f'if test -n "$over"; then\necho up | dd of={PIPE} oflag=nonblock conv=notrunc 2>/dev/null\nsleep 0.2\n'
+        "after=$(docker container inspect --format '{{json .State}}{{println}}{{.Created}}' "
+        f"{NAME} 2>/dev/null) && state=$after\nfi\n"
         'printf \'%s\\n%s\\n\' "$state" "$(date +%s.%N)"\n'
         f"docker logs --timestamps --since {STAMP} --tail 1000 {NAME} 2>&1 | head -c 4000000\n"
         "elif docker version --format '{{.Server.Version}}' >/dev/null 2>&1; then\n"
