@@ -12,7 +12,7 @@ PY := .venv/bin/python
 
 # make bench ONLY=parse_time,arrival
 ONLY ?=
-# make faults N=100 SEED=7 (then: .venv/bin/python -m lab down --site test)
+# make faults N=100 SEED=7 ONLY=vm_power_cut,vm_link_cut (then: .venv/bin/python -m lab down --site test)
 N ?= 20
 SEED ?= 1
 
@@ -55,8 +55,8 @@ test: root setup lab-install lint  ## Lint, then every test, in three runs at on
 bench: root setup lab-install  ## Measure every figure against its bar, or some: ONLY=name,name (root)
 	@ONLY="$(ONLY)" $(PY) -m benchmarks
 
-faults: root setup lab-install  ## Break parts at random points: N= rounds, SEED= of the points (root; leaves its site up only if something broke)
-	@$(PY) -m lab.campaign --number "$(N)" --seed "$(SEED)"
+faults: root setup lab-install  ## Break parts at random points: N= rounds, SEED= of the points, ONLY= these kinds (root; leaves its site up only if something broke)
+	@$(PY) -m lab.campaign --number "$(N)" --seed "$(SEED)" --only "$(ONLY)"
 
 lock: setup  ## Compile requirements.txt, and those of the images at the same versions, with hashes
 	@.venv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 requirements.in -o requirements.txt

@@ -1,6 +1,6 @@
 """`make faults`: parts of a site are broken at random points of the loop, and what must hold after is looked at.
 
-python -m lab.campaign --site test --number 20 --seed 1
+python -m lab.campaign --site test --number 20 --seed 1 --only vm_power_cut,vm_link_cut
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from lab.campaign_kinds import KINDS
 from lab.campaign_unit import MissedError
 from lab.campaign_work import OF_THE_LOOP, WORKS, finish
 from lab.demo import stop
+from lab.errors import LabError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -112,14 +113,26 @@ def _with(result: Result, wrong: Sequence[str]) -> Result:
     )  # fmt: skip
 
 
-def run(ground: Ground, number: int, seed: int, say: Callable[[str], None]) -> list[Result]:
+def chosen(only: str) -> tuple[Kind, ...]:
+    """The kinds named, separated by commas; all of them for "". Raises ``LabError`` for a name that is none."""
+    names = [one.strip() for one in only.split(",") if one.strip()]
+    unknown = sorted(set(names) - {kind.name for kind in KINDS})
+    if unknown:
+        known = ", ".join(sorted(kind.name for kind in KINDS))
+        raise LabError(f"no such kind of fault: {', '.join(unknown)}", left="nothing was started", next=f"Use: {known}")
+    return tuple(kind for kind in KINDS if not names or kind.name in names)
+
+
+def run(
+    ground: Ground, number: int, seed: int, say: Callable[[str], None], *, kinds: Sequence[Kind] = KINDS
+) -> list[Result]:
     """`number` rounds, one after the other; the kinds in a random order, each before any is tried again."""
     rng = Random(seed)
     deck: list[Kind] = []
     results = []
     for at in range(number):
         if not deck:
-            deck = rng.sample(KINDS, len(KINDS))
+            deck = rng.sample(kinds, len(kinds))
         (result,) = together(ground, [deck.pop()], f"{seed}-{at}")
         say(f"{at + 1}/{number} {result}")
         results.append(result)
@@ -163,6 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--site", default="test", help="name of the lab site (default: test)")
     parser.add_argument("--number", type=int, default=20, help="rounds (default: 20)")
     parser.add_argument("--seed", type=int, default=1, help="of the kinds' order and the points (default: 1)")
+    parser.add_argument("--only", default="", help="kinds, separated by commas (default: all)")
     options = parser.parse_args(argv)
     console = Console()
     began = time.monotonic()
@@ -171,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"[dim]{time.monotonic() - began:6.0f} s[/] {text}", highlight=False)
 
     try:
-        results = _campaign(options.site, options.number, options.seed, say)
+        results = _campaign(options, chosen(options.only), say)
     except EdgeloopError as error:
         console.print(f"[bold red]The campaign stopped.[/]\n{error}\n{_left_up(options.site)}", highlight=False)
         return 1
@@ -190,9 +204,10 @@ def _left_up(name: str) -> str:
     return f"The site is left up for looking at; to stop it: python -m lab.demo down --site {name}"
 
 
-def _campaign(name: str, number: int, seed: int, say: Callable[[str], None]) -> list[Result]:
+def _campaign(options: argparse.Namespace, kinds: Sequence[Kind], say: Callable[[str], None]) -> list[Result]:
     import lab
 
+    name = options.site
     say(f"bringing site {name} up")
     site = lab.up(name)
     folder = site.state / campaign_site.FOLDER
@@ -204,7 +219,7 @@ def _campaign(name: str, number: int, seed: int, say: Callable[[str], None]) -> 
     with campaign_site.ground_of(airflow, site, folder) as ground:
         say("making sure of a champion")
         campaign_site.ensure_champion(ground, campaign_site.MONTHS)
-        return run(ground, number, seed, say)
+        return run(ground, options.number, options.seed, say, kinds=kinds)
 
 
 if __name__ == "__main__":

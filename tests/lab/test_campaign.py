@@ -11,6 +11,7 @@ from lab.campaign import Result
 from lab.campaign_kinds import KINDS
 from lab.campaign_unit import broken, hold
 from lab.campaign_work import WORKS
+from lab.errors import LabError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +59,15 @@ def test_every_kind_has_a_name_of_its_own_and_work_to_strike() -> None:
     """A kind without a fixed work strikes any."""
     assert len({kind.name for kind in KINDS}) == len(KINDS)
     assert {kind.work for kind in KINDS} == {"", *WORKS}
+
+
+def test_kinds_are_chosen_by_name() -> None:
+    """None named is all of them, in their order; a name that is none starts nothing and tells the others."""
+    assert campaign.chosen("") == KINDS
+    assert [kind.name for kind in campaign.chosen(" vm_power_cut,vm_link_cut")] == ["vm_link_cut", "vm_power_cut"]
+    with pytest.raises(LabError, match="no such kind of fault: power") as caught:
+        campaign.chosen("power,vm_link_cut")
+    assert "vm_power_cut" in str(caught.value)
 
 
 def test_the_report_counts_what_held_and_names_what_did_not() -> None:

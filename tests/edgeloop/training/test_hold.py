@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.edgeloop.training.conftest import eventually
 
-from edgeloop.training import hold
+from edgeloop.training import guard, hold
+from edgeloop.training.job import Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -278,6 +279,35 @@ def test_a_vm_that_could_not_let_go_holds_nothing(bin_folder: Path) -> None:
 def test_an_engine_in_trouble_starts_nothing(bin_folder: Path) -> None:
     """That is no answer to whether the image has a shell."""
     assert launched(bin_folder, probe=125) == (125, [])
+
+
+ALIVE = """#!/bin/sh
+echo "$1" >>"$LOG"
+if test "$1" != ps; then exit 0; fi
+if test -e "/proc/$HELD"; then echo id running; else echo id exited; fi
+"""
+"""A Docker that calls the container running as long as a process is there."""
+
+
+def test_a_script_that_has_ended_is_let_go_before_it_is_stopped(
+    shell: list[str], here: str, bin_folder: Path, tmp_path: Path
+) -> None:
+    """Its time was over when the engine was seen again: it ended by itself all the same, and the stop came too late."""
+    (bin_folder / "docker").write_text(ALIVE)
+    job = Job(run_id="a" * 64, pipeline="p", image="i")
+    attempt = tmp_path / job.folder / "attempt-1"
+    attempt.mkdir(parents=True)
+    (attempt / "cancel").write_text("deadline its time was over\n")
+    (attempt.parent / hold.PIPE).symlink_to(f"{here}/{hold.PIPE}")
+    with held(shell, here, "true") as process:
+        until(here)
+        env = {"HOME": str(tmp_path), "PATH": f"{bin_folder}:{os.environ['PATH']}", "LOG": str(tmp_path / "log")}
+        watch = ["sh", "-c", f"cd\n{guard.guard(job)}", "watch", "1"]
+        with subprocess.Popen(watch, env=os.environ | env | {"HELD": str(process.pid)}) as guarding:
+            process.wait(timeout=SECONDS)
+            guarding.wait(timeout=SECONDS)
+    assert "kill" not in (tmp_path / "log").read_text().split()
+    assert (attempt / "late").exists()
 
 
 def test_a_pipe_of_an_attempt_before_gives_way(bin_folder: Path) -> None:
