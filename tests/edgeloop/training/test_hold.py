@@ -177,9 +177,9 @@ def test_other_signals_reach_the_script(shell: list[str], here: str, name: str) 
 
 def test_a_signal_at_the_very_beginning_ends_it(shell: list[str], here: str) -> None:
     """Sent at any moment of the start, a SIGTERM ends shell or script (the container goes with both), never neither."""
-    for delay in range(40):
+    for delay in range(100):
         with held(shell, here, "sleep", "5") as process:
-            time.sleep(delay / 4000)
+            time.sleep(delay / 25000)
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=2) in {143, -signal.SIGTERM}
 
