@@ -150,11 +150,7 @@ class TrainOnVMOperator(BaseOperator):
         with compute.connected(order.endpoint()) as vm:
             job = order.fix(vm)
             self.log.info("Training %s, container %s", job.run_id, job.name)
-            if done := order.finished():
-                self.log.info("It finished before")
-                if vm.look(job).status != "absent":
-                    # The try that stored the record died before it could tidy up.
-                    session.tidy(vm, job, (), self.log.info)
+            if done := self._finished(order, vm, job, "It finished before"):
                 return done
             self._engaged = (order.connection, job)
             found = vm.look(job)
@@ -187,11 +183,18 @@ class TrainOnVMOperator(BaseOperator):
         try:
             return order.collect(vm, job, found, self.log.info)
         except EdgeloopError as error:
-            # Two tasks that want the same training collect it at once; the first one takes it off the VM.
-            if done := order.finished():
-                self.log.info("Somebody else collected it meanwhile: %s", error.what)
+            # Two tasks that want the same training collect it at once, and the first one takes it off the VM; or the
+            # record was stored, and Docker went away before the VM was tidy.
+            if done := self._finished(order, vm, job, f"It is collected, but: {error.what}"):
                 return done
             raise
+
+    def _finished(self, order: Order, vm: TrainingVm, job: Job, word: str) -> str:
+        """What the task returns if the training is finished, with nothing of it left on the VM; else ""."""
+        if done := order.finished():
+            self.log.info(word)
+            session.sweep(vm, job, lambda: order.left(vm, job), self.log.info)
+        return done
 
     def _forced(self) -> str:
         return f"{self.force} ({self.run})" if self.force else ""
@@ -237,7 +240,7 @@ class TrainOnVMOperator(BaseOperator):
             )
         with compute.connected(order.endpoint()) as vm:
             job = order.fix(vm)
-            if done := order.finished():
+            if done := self._finished(order, vm, job, "Somebody else collected it meanwhile"):
                 return done
             self._engaged = (order.connection, job)
             found = vm.look(job)

@@ -149,10 +149,14 @@ class ScriptOrder:
         kept = {name: self._keep(vm, job, entries[name], digests[name]) for name in self.script.collect}
         record = {"training": job.run_id, "seconds": found.seconds, "outputs": kept}
         _put(f"{self.folder}/{MANIFEST}", canonical_json(record))
-        left = tuple(repr(name) for name in sorted(entries) if name not in kept)
-        session.tidy(vm, job, left, say)
+        session.tidy(vm, job, self.left(vm, job), say)
         say(f"Collected {', '.join(kept)} into {self.folder}")
         return self.folder
+
+    def left(self, vm: TrainingVm, job: Job) -> tuple[str, ...]:
+        """Outputs that were not asked for."""
+        there = sorted(one.path for one in parse_listing(vm.listing(job)))
+        return tuple(repr(name) for name in there if name not in self.script.collect)
 
     def token(self) -> str:
         """The job, as JSON."""

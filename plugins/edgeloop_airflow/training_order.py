@@ -55,6 +55,10 @@ class Order(Protocol):
         """Bring home what the job wrote, tidy up on the VM, and return what the task returns."""
         ...
 
+    def left(self, vm: TrainingVm, job: Job) -> tuple[str, ...]:
+        """What the job wrote and nobody collects."""
+        ...
+
     def token(self) -> str:
         """What a later phase of the task makes the same order from."""
         ...
@@ -168,6 +172,10 @@ class PipelineOrder:
             if "/reports/" in one.path:
                 say(f"Report: {blob_url(desk.blobs, one.path)}")
         return stored.id
+
+    def left(self, vm: TrainingVm, job: Job) -> tuple[str, ...]:
+        """Outputs outside the allow-list, each with the reason."""
+        return vm.choose(job).left
 
     def token(self) -> str:
         """The training, as JSON."""

@@ -26,6 +26,7 @@ from edgeloop.training.remote import TrainingVm
 from edgeloop_airflow import hooks, training_trigger
 from edgeloop_airflow.training import AttachComputeOperator, FixDatasetOperator, TrainOnVMOperator
 from edgeloop_airflow.training_trigger import TrainingTrigger
+from lab import faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -423,6 +424,35 @@ def test_a_task_killed_while_it_collects_is_collected_by_the_next(
         "model.onnx", "metrics.json",
     }  # fmt: skip
     assert stage.containers() == []
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("more", ["", "open('/outputs/rows.csv', 'w').write('1,2,3')\n"], ids=["all", "some"])
+def test_an_engine_that_goes_away_while_the_vm_is_tidied_leaves_no_container(
+    stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch, more: str
+) -> None:
+    """The record is stored and Docker does not hear that the job may go: the try fails, the next one tidies up."""
+    operator, removed = scripted(stage, GOOD + more, "t"), []
+    name = "release" if more else "forget"
+    remove = getattr(TrainingVm, name)
+
+    def deaf(vm: TrainingVm, job: Job) -> None:
+        removed.append(job)
+        if len(removed) > 2:
+            return remove(vm, job)
+        with faults.without_engine(site, "vm", keep_containers=False):
+            return remove(vm, job)
+
+    monkeypatch.setattr(TrainingVm, name, deaf)
+    with pytest.raises(UnreachableError, match="Docker on"):
+        stage.finish(operator)
+    (run,) = stage.floor.desk().store.all(TrainingRun)
+    assert stage.containers() == [f"train-{run.id[:24]}"]
+    assert stage.finish(operator) == run.id
+    assert stage.containers() == []
+    assert on_vm(f"ls -A {removed[0].folder}/outputs 2>/dev/null").split() == (
+        ["metrics.json", "model.onnx", "rows.csv"] if more else []
+    )
 
 
 def test_the_log_of_a_job_that_nobody_followed_is_told_when_it_is_collected(

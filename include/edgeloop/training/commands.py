@@ -213,12 +213,12 @@ def follower(job: Job, who: str) -> str:
 
 
 def forget(job: Job) -> str:
-    """Remove the job's container and folder.
+    """Remove the job's container and folder, in this order.
 
     What the job wrote into folders of its own belongs to its user: root in a container removes that.
     """
     return (
-        f"docker rm -f -v {job.name} >/dev/null 2>&1; "
+        f"{_remove(job)}\n"
         f"if test -e {job.folder}; then rm -rf {job.folder} 2>/dev/null || "
         f"{_sweep(job, job.short)} >/dev/null; fi"
     )
@@ -232,10 +232,21 @@ def release(job: Job) -> str:
     gone = ["staged", "data", "code", "manifest.sha256", "checkpoint", hold.PIPE]
     swept = _sweep(job, f"{job.short}/checkpoint")
     return (
-        f"docker rm -f -v {job.name} >/dev/null 2>&1; cd {job.folder} && "
+        f"{_remove(job)}\ncd {job.folder} && "
         f"{{ rm -rf {' '.join(gone)} 2>/dev/null || {swept} >/dev/null; }}; "
         "rm -rf attempt-* cursor* follower-* parked-* 2>/dev/null || true"
     )
+
+
+def _remove(job: Job) -> str:
+    """Remove the container, or exit: a container without its folder is nobody's, and would stay for days.
+
+    Seen where the engine was restarted in the very second in which a job was tidied up.
+    """
+    return f"""said=$(docker rm -f -v {job.name} 2>&1 >/dev/null) || case $said in
+*'No such container'* | *'is already in progress'*) ;;
+*) echo "$said" >&2; {_ENGINE} >/dev/null 2>&1 && exit 1 || exit {ENGINE_DOWN} ;;
+esac"""
 
 
 def _sweep(job: Job, path: str) -> str:

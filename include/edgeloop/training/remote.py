@@ -231,11 +231,18 @@ class TrainingVm:
 
     def forget(self, job: Job) -> None:
         """Remove the job's container and folder; that they are not there is no error."""
-        self.shell.check(commands.forget(job), timeout=MOVE_SECONDS)
+        self._tidy(commands.forget(job))
 
     def release(self, job: Job) -> None:
         """Remove the job's container, data and code, and keep what it wrote."""
-        self.shell.check(commands.release(job), timeout=MOVE_SECONDS)
+        self._tidy(commands.release(job))
+
+    def _tidy(self, command: str) -> None:
+        done = self.shell.run(command, timeout=MOVE_SECONDS)
+        if done.exit == commands.ENGINE_DOWN:
+            raise troubles.engine_down(self.shell.endpoint, done.err)
+        if done.exit:
+            raise problems.command_failed(self.shell.endpoint, command, done.exit, done.err)
 
 
 class _Counter:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from edgeloop.errors import ConfigurationError, ConflictError, TrainingFailedError
+from edgeloop.errors import ConfigurationError, ConflictError, RemoteCommandError, TrainingFailedError
 from edgeloop.records import FileRef, TrainingRun
 from edgeloop.tidy import RIGHT
 from edgeloop.training import staging
@@ -243,6 +243,22 @@ def _make_room(blobs: Blobs, path: str) -> None:
             left="the blob, and the outputs on the VM",
             next=f"Give the connection the right to delete ({RIGHT}), or delete that blob; then clear the task.",
         ) from error
+
+
+def sweep(vm: TrainingVm, job: Job, left: Callable[[], Sequence[str]], say: Callable[[str], None]) -> None:
+    """Tidy up after whoever stored the record and died, or lost Docker, before the VM was tidy; else do nothing.
+
+    ``left`` names the outputs that were not collected; it is asked only where there is something to tidy up.
+    """
+    found = vm.look(job)
+    if found.status == "absent" and not found.staged:
+        return
+    try:
+        names = left()
+    except (TrainingFailedError, RemoteCommandError):
+        # Its folder is half gone already.
+        names = ()
+    tidy(vm, job, names, say)
 
 
 def tidy(vm: TrainingVm, job: Job, left: Sequence[str], say: Callable[[str], None]) -> None:

@@ -7,6 +7,8 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
+
 from edgeloop.training import commands, guard, hold, parked
 from edgeloop.training.job import Job, Stop
 from edgeloop.training.parked import Parked
@@ -123,11 +125,40 @@ def test_a_cancel_is_carried_out_on_the_vm() -> None:
 def test_forgetting_removes_container_and_folder() -> None:
     """Folders that the job's user made are removed by root in a container without a network."""
     assert commands.forget(JOB) == (
-        f"docker rm -f -v {NAME} >/dev/null 2>&1; if test -e {FOLDER}; then rm -rf {FOLDER} 2>/dev/null || "
+        f"said=$(docker rm -f -v {NAME} 2>&1 >/dev/null) || case $said in\n"
+        "*'No such container'* | *'is already in progress'*) ;;\n"
+        "*) echo \"$said\" >&2; docker version --format '{{.Server.Version}}' >/dev/null 2>&1 && exit 1 || exit 69 ;;\n"
+        f"esac\nif test -e {FOLDER}; then rm -rf {FOLDER} 2>/dev/null || "
         "docker run --rm --pull never --network none --read-only --cap-drop ALL --cap-add DAC_OVERRIDE "
         '--security-opt no-new-privileges -u 0:0 -v "$HOME"/edgeloop/jobs:/jobs --entrypoint rm sha256:feed -rf '
         "/jobs/0123456789abcdef01234567 >/dev/null; fi"
     )
+
+
+@pytest.mark.parametrize(
+    ("says", "up", "code"),
+    [
+        ("", 0, 0),
+        ("Error: No such container: x", 0, 0),
+        ("Error response from daemon: removal of container x is already in progress", 0, 0),
+        ("Error response from daemon: driver failed to remove root filesystem", 0, 1),
+        ("Cannot connect to the Docker daemon", 1, commands.ENGINE_DOWN),
+    ],
+)
+def test_a_folder_goes_only_after_its_container(tmp_path: Path, says: str, up: int, code: int) -> None:
+    """What could not be removed keeps its folder and is told, so that the next try finds it."""
+    docker = tmp_path / "docker"
+    docker.write_text(f"#!/bin/sh\nif test $1 = version; then exit {up}; fi\necho '{says}' >&2\ntest -z '{says}'\n")
+    docker.chmod(0o755)
+    folder = tmp_path / JOB.folder
+    for command in (commands.release(JOB), commands.forget(JOB)):
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            ["sh", "-c", f"cd; {command}"], capture_output=True, text=True, check=False,
+            env={"HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        )  # fmt: skip
+        assert (done.returncode, done.stderr.strip()) == (code, says if code else "")
+        assert (folder / "data").exists() == bool(code)
 
 
 def test_outputs_are_fetched_through_docker() -> None:
