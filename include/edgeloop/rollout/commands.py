@@ -52,7 +52,8 @@ def held() -> str:
     """Every image of the device, layers and digests: one JSON document a line."""
     shape = '{"digests":{{json .RepoDigests}},"layers":{{json .RootFS.Layers}}}'
     inspect_all = shlex.join(["xargs", "-r", "docker", "image", "inspect", "--format", shape])
-    return f"docker image ls --all --quiet --no-trunc | sort -u | {inspect_all}"
+    # Of a pipe only the last command's exit code is told: an engine that is away would have no image at all.
+    return f'ids=$(docker image ls --all --quiet --no-trunc) || exit 1; echo "$ids" | sort -u | {inspect_all}'
 
 
 def pull(reference: str) -> str:

@@ -25,13 +25,15 @@ if TYPE_CHECKING:
     from edgeloop.packaging.golden import Golden
     from edgeloop.rollout.bytes_ahead import Held
     from edgeloop.ssh.endpoint import Endpoint
-    from edgeloop.ssh.shell import Shell
+    from edgeloop.ssh.shell import Completed, Shell
 
 Login = Callable[[str], "PullLogin | None"]
 """What a device needs to pull a reference; None where its registry lets everybody pull."""
 PULL_SECONDS = 900.0
 COMMAND_SECONDS = 60.0
 MOST_STEPS = 12
+SILENT = (0, 503)
+"""No answer at all, and that of a scorer which cannot log what it would predict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +99,9 @@ class SshDockerFleet:
     def held(self, site: str) -> tuple[Held, ...]:
         """Every image on the device; one that goes while they are listed is left out."""
         with self._shell(site) as shell:
-            return read_held(shell.run(commands.held(), timeout=COMMAND_SECONDS).out.decode())
+            done = shell.run(commands.held(), timeout=COMMAND_SECONDS)
+            _require_engine(shell, done, "no such image")
+            return read_held(done.out.decode())
 
     def prefetch(self, site: str, reference: str) -> Fetched:
         """Pull ``reference`` unless the device has it. Raises ``RemoteCommandError`` if the pull is refused."""
@@ -196,20 +200,33 @@ def _pull(shell: Shell, reference: str, login: Login) -> Fetched:
 def _digests(shell: Shell, image_id: str) -> tuple[str, ...]:
     """The manifest digests (``sha256:...``) under which the engine pulled an image."""
     pulled = shell.run(commands.digests(image_id), timeout=COMMAND_SECONDS)
+    # An engine that was away for this one command would else be a device that runs another image.
+    _require_engine(shell, pulled, "no such image")
     known: list[str] = json.loads(pulled.text or "[]") if pulled.exit == 0 else []
     return tuple(digest_of(one) for one in known)
 
 
 def _look(shell: Shell, scorer: Scorer) -> Found:
     done = shell.run(commands.inspect(scorer), timeout=COMMAND_SECONDS)
-    missing = [line for line in done.err.splitlines() if line.strip() and "no such container" not in line.lower()]
-    if done.exit != 0 and missing:
-        raise RemoteCommandError(
-            f"The Docker engine behind connection {shell.endpoint.connection!r} does not answer: {missing[0].strip()}",
-            left="the device's containers",
-            next=f"Log in to {shell.endpoint.host} and look at `docker version` and the engine's log.",
-        )
+    _require_engine(shell, done, "no such container")
     return read(done.out.decode(), scorer)
+
+
+def _require_engine(shell: Shell, done: Completed, missing: str) -> None:
+    """Raise ``RemoteCommandError`` unless a command succeeded or said of what it was asked only ``missing``."""
+    if done.exit == 0:
+        return
+    said = [line.strip() for line in done.err.splitlines() if line.strip()]
+    other = [line for line in said if missing not in line.lower()]
+    if said and not other:
+        return
+    # One that was killed says nothing, and nothing said is not "nothing there".
+    why = other[0] if other else f"its command ended with exit code {done.exit} and gave no reason"
+    raise RemoteCommandError(
+        f"The Docker engine behind connection {shell.endpoint.connection!r} does not answer: {why}",
+        left="the device's containers",
+        next=f"Log in to {shell.endpoint.host} and look at `docker version` and the engine's log.",
+    )
 
 
 def _converge(shell: Shell, scorer: Scorer, step: Callable[[Found], str]) -> tuple[str, ...]:
@@ -243,9 +260,10 @@ def _ready(shell: Shell, port: int) -> bool:
 
 
 def _differing(shell: Shell, port: int, wanted: Wanted) -> str | None:
-    """Why the golden answers are not the model's; None if the scorer fell silent, which proves nothing."""
+    """Why the golden answers are not the model's; None if the scorer gave none, which proves nothing."""
     try:
         answer = ask(shell, port, f"/v2/models/{wanted.model}/infer", wanted.golden.request())
     except AskError as error:
-        return f"refused the golden rows with {error}" if error.status else None
+        # 503 is the device's trouble, not the model's: its share takes no log now.
+        return f"refused the golden rows with {error}" if error.status not in SILENT else None
     return wanted.golden.differing(answer)

@@ -28,7 +28,8 @@ def test_every_other_command() -> None:
     assert commands.digests("sha256:1") == "docker image inspect --format '{{json .RepoDigests}}' sha256:1"
     assert commands.pull(REFERENCE) == f"docker pull {REFERENCE}"
     assert commands.held() == (
-        "docker image ls --all --quiet --no-trunc | sort -u | xargs -r docker image inspect --format "
+        'ids=$(docker image ls --all --quiet --no-trunc) || exit 1; echo "$ids" | sort -u | '
+        "xargs -r docker image inspect --format "
         """'{"digests":{{json .RepoDigests}},"layers":{{json .RootFS.Layers}}}'"""
     )
     assert commands.start(name) == f"docker start {name}"
