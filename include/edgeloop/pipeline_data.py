@@ -52,7 +52,7 @@ class Source(Part):
     def _group_is_a_regex(self) -> Self:
         try:
             groups = re.compile(self.group).groups
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise wrong(f"is no regular expression: {error}", "group") from error
         if groups != 1:
             raise wrong(f"must hold exactly one (...) that names the batch, it holds {groups}", "group")
@@ -105,7 +105,8 @@ class Columns(Part):
     def _timezone_exists(self) -> Self:
         try:
             ZoneInfo(self.timezone)
-        except (ZoneInfoNotFoundError, ValueError) as error:
+        # OSError: 'Europe' is a folder of names, and a name may be longer than a file's may.
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise wrong(f"{self.timezone!r} is no IANA name such as Europe/Paris", "timezone") from error
         return self
 

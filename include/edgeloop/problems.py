@@ -83,9 +83,15 @@ def _problem(error: Any, node: yaml.Node | None, file: str) -> Problem:
     return Problem(file=file, line=line_of(node, where), field=".".join(map(str, where)) or "(file)", remedy=remedy)
 
 
-def _duplicates(node: yaml.Node | None, file: str, path: str = "") -> list[Problem]:
+def _duplicates(node: yaml.Node | None, file: str, path: str = "", known: set[int] | None = None) -> list[Problem]:
     """Keys that a mapping holds twice: YAML would silently take the last."""
     found: list[Problem] = []
+    # An alias is the very node that it names: one that holds itself has no end, and thirty that hold the one before
+    # twice have none that anybody sees.
+    known = set() if known is None else known
+    if id(node) in known:
+        return found
+    known.add(id(node))
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
@@ -94,10 +100,10 @@ def _duplicates(node: yaml.Node | None, file: str, path: str = "") -> list[Probl
                 remedy = f"is there twice, first on line {seen[name]}; remove one"
                 found.append(Problem(file=file, line=line, field=name, remedy=remedy))
             seen.setdefault(name, line)
-            found += _duplicates(value, file, f"{name}.")
+            found += _duplicates(value, file, f"{name}.", known)
     elif isinstance(node, yaml.SequenceNode):
         for at, value in enumerate(node.value):
-            found += _duplicates(value, file, f"{path}{at}.")
+            found += _duplicates(value, file, f"{path}{at}.", known)
     return found
 
 
@@ -131,6 +137,9 @@ def suite_problems(text: str, file: str) -> list[Problem]:
         return [Problem(file=file, line=error.lineno, field="(json)", remedy=f"is no JSON: {error.msg}")]
     except RecursionError:
         return [Problem(file=file, line=0, field="(json)", remedy="is nested too deeply; a suite is a flat list")]
+    # A number of more than 4,300 digits is JSON, and a bare ValueError of Python's.
+    except ValueError as error:
+        return [Problem(file=file, line=0, field="(json)", remedy=f"cannot be read as JSON: {error}")]
     if not isinstance(body, dict) or not isinstance(body.get("expectations"), list):
         return [Problem(file=file, line=1, field="expectations", remedy="must be a list of {type, kwargs, meta}")]
     return [
