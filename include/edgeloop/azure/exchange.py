@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from httptools import HttpParserError, HttpResponseParser
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 from edgeloop.azure.turn import waiting
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from urllib3 import BaseHTTPResponse
-    from urllib3.connection import HTTPConnection
 
 READ_BYTES = 64 * 1024
 TOGETHER_BYTES = 128 * 1024
@@ -39,8 +39,34 @@ class Reply:
     data: bytes
 
 
+class Connection(HTTPConnection):
+    """A connection whose first request may take as long as any: what has an end is a link on which nothing moves."""
+
+    idle: float | None = None
+
+    def send(self, data: Any) -> None:
+        """Send piece by piece."""
+        # http.client gives sendall what urllib3 set for connecting, and that is for all of a body: one of 4 MiB that
+        # took longer than 5 s was given up, with its connection, and so was every further try on a new one.
+        if self.sock is None:
+            self.connect()
+        self.sock.settimeout(self.idle)
+        _go_on(self.sock, memoryview(data))
+
+
+class SecureConnection(Connection, HTTPSConnection):
+    """The same under TLS."""
+
+
 class Pool(HTTPConnectionPool):
     """Kept connections to one service; safe to use from several threads."""
+
+    ConnectionCls = Connection
+
+    def _new_conn(self) -> Any:
+        made: Any = super()._new_conn()
+        made.idle = self.timeout.read_timeout
+        return made
 
     def ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> Reply:
         """One request, ``headers`` with Host; raises urllib3's ``HTTPError``, and retries nothing."""
@@ -69,6 +95,8 @@ class Pool(HTTPConnectionPool):
 
 class SecurePool(Pool, HTTPSConnectionPool):
     """The same under TLS."""
+
+    ConnectionCls = SecureConnection
 
 
 CLASSES: dict[str, type[HTTPConnectionPool]] = {"http": Pool, "https": SecurePool}

@@ -135,7 +135,7 @@ class Wire:
         return page(reply.data)
 
     def _ask(self, method: str, name: str, query: str, headers: Mapping[str, str], body: bytes | None) -> Reply:
-        from urllib3.exceptions import HTTPError, SSLError
+        from urllib3.exceptions import HTTPError
 
         from edgeloop.azure.exchange import reply_of
 
@@ -156,7 +156,8 @@ class Wire:
                     with waiting:
                         reply = reply_of(self._manager.urlopen(method, target, body=body, **how))
             except HTTPError as error:
-                if pause is None or isinstance(error, SSLError):
+                # A service that hangs up under TLS ends in an SSLError too, and may be well again in a second.
+                if pause is None or problems.UNTRUSTED in str(error):
                     raise problems.silent(self._account, error) from None  # it may quote a SAS
             else:
                 if not renewed and self._renew(reply, signed):

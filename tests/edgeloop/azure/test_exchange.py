@@ -201,13 +201,17 @@ def test_a_large_body_arrives_whole(tls: tuple[ssl.SSLContext, Path], *, secure:
         assert service.connections == 1
 
 
-def test_a_refusal_without_reading_the_body_is_told() -> None:
-    """The service answers a write at its head."""
-    no = b"HTTP/1.1 403 No\r\nx-ms-error-code: AuthorizationFailure\r\nContent-Length: 0\r\n\r\n"
-    with Service(answers=(EMPTY, no, EMPTY), at_once=True) as service:
+@pytest.mark.parametrize("body", [b"1" * 100, BIG], ids=["small", "large"])
+@pytest.mark.parametrize("first", [EMPTY, None], ids=["kept connection", "new connection"])
+def test_a_refusal_without_reading_the_body_is_told(body: bytes, first: bytes | None) -> None:
+    """The service answers a write at its head, and hangs up."""
+    no = b"HTTP/1.1 403 No\r\nx-ms-error-code: AuthorizationFailure\r\nContent-Length: 0\r\n\r\n\0"
+    answers = (first, no) if first else (no,)
+    with Service(answers=answers, at_once=True) as service:
         pool = pool_to(service)
-        ask(pool)
-        reply = ask(pool, b"1" * 100)
+        if first:
+            ask(pool)
+        reply = ask(pool, body)
         assert (reply.status, reply.headers["x-ms-error-code"]) == (403, "AuthorizationFailure")
 
 
