@@ -159,8 +159,9 @@ class TrainOnVMOperator(BaseOperator):
                 self._defer(order, job, found, "resume")
             who = follower_name(self._ti.dag_id, self._ti.run_id)
             engaged = session.engage(
-                vm, job, order.cargo(), self.log.info, done=lambda: bool(order.finished()), who=who
-            )
+                vm, job, order.cargo(), self.log.info, done=lambda: bool(order.finished()), who=who,
+                sign=lambda: self._sign(vm, job),
+            )  # fmt: skip
             if engaged is None:
                 return order.finished()
             if decide(engaged, job.run_id).action is Action.COLLECT:
@@ -174,10 +175,14 @@ class TrainOnVMOperator(BaseOperator):
         if found.ended:
             raise _failure(vm, job, found)
         self._engaged = (order.connection, job.at(found.attempt))
-        who = follower_name(self._ti.dag_id, self._ti.run_id)
-        vm.follow(job, who, self._ti.try_number, signature(self._ti))
+        self._sign(vm, job)
         self._defer(order, job, found, "execute_complete")
         raise AssertionError("unreachable: defer always raises")
+
+    def _sign(self, vm: TrainingVm, job: Job) -> None:
+        """Leave word on the VM that this try of the task waits for the job."""
+        who = follower_name(self._ti.dag_id, self._ti.run_id)
+        vm.follow(job, who, self._ti.try_number, signature(self._ti))
 
     def _collect(self, order: Order, vm: TrainingVm, job: Job, found: Found) -> str:
         try:

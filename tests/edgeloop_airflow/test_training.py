@@ -22,6 +22,7 @@ from edgeloop.records import Certificate, Dataset, FileRef, ModelVersion, Traini
 from edgeloop.ssh.shell import Shell
 from edgeloop.training import commands, session
 from edgeloop.training.job import Job
+from edgeloop.training.parked import read as who_waits
 from edgeloop.training.remote import TrainingVm
 from edgeloop_airflow import hooks, training_trigger
 from edgeloop_airflow.training import AttachComputeOperator, FixDatasetOperator, TrainOnVMOperator
@@ -301,6 +302,26 @@ def test_a_retry_attaches_to_the_running_job(stage: Stage) -> None:
     first, second = trigger_of(stage.deferred(one)), trigger_of(stage.deferred(two))
     assert (first.run_id, first.deadline) == (second.run_id, second.deadline)
     assert stage.containers() == [first.job.name]
+
+
+def test_a_worker_killed_right_after_the_start_leaves_a_job_that_belongs_to_somebody(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job knows who waits for it before it runs: if that run is deleted, the reaper can ask and stop it."""
+    operator = scripted(stage, SLOW, "u")
+    submit, jobs = TrainingVm.submit, []
+
+    def dies(vm: TrainingVm, job: Job) -> bool:
+        submit(vm, job)
+        jobs.append(job)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingVm, "submit", dies)
+    with pytest.raises(KeyboardInterrupt):
+        operator.execute(CONTEXT)
+    with Shell(hooks.ssh_endpoint(stage.connection)) as shell:
+        (waiting,) = who_waits(TrainingVm(shell).signed(jobs[0]))
+    assert (waiting.dag, waiting.run, waiting.task, waiting.host) == (TI.dag_id, TI.run_id, TI.task_id, TI.hostname)
 
 
 def slow(stage: Stage) -> tuple[TrainOnVMOperator, TaskDeferred]:

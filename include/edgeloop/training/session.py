@@ -53,6 +53,10 @@ def _never() -> bool:
     return False
 
 
+def _unsigned() -> None:
+    pass
+
+
 def engage(
     vm: TrainingVm,
     job: Job,
@@ -61,13 +65,15 @@ def engage(
     *,
     done: Callable[[], bool] = _never,
     who: str = "",
+    sign: Callable[[], None] = _unsigned,
 ) -> Found | None:
     """See to it that an attempt of the job runs or has ended well, starting one only when none is there.
 
     Returns what was found last: ``running`` (with the deadline that it was given), ``exited`` with 0, or whatever
     became of an attempt that this call started: one that fails at once is not started again by the same try. None
     when ``done`` says that somebody else finished the training meanwhile; nothing of it is left on the VM then. Lines
-    of an earlier attempt that were not passed on to the follower ``who`` are passed on first.
+    of an earlier attempt that were not passed on to the follower ``who`` are passed on first. ``sign`` leaves word on
+    the VM who waits for the job, before anything of it runs.
 
     Raises:
         ConflictError: The name belongs to something else, or the job is paused; nothing was touched.
@@ -83,7 +89,7 @@ def engage(
             return found
         this = job.at(found.attempt)
         if decision.action is Action.SUBMIT:
-            if not _begin(vm, job, cargo, say, done):
+            if not _begin(vm, job, cargo, say, done=done, sign=sign):
                 return None
             started = True
             continue
@@ -96,7 +102,15 @@ def engage(
     raise _refused(vm, job, f"it changed {ROUNDS} times while this task looked at it")
 
 
-def _begin(vm: TrainingVm, job: Job, cargo: Cargo, say: Callable[[str], None], done: Callable[[], bool]) -> bool:
+def _begin(
+    vm: TrainingVm,
+    job: Job,
+    cargo: Cargo,
+    say: Callable[[str], None],
+    *,
+    done: Callable[[], bool],
+    sign: Callable[[], None],
+) -> bool:
     """Start the next attempt; False if the training is finished.
 
     Who collects stores the record before it removes the container: no container may mean that it is finished. It is
@@ -105,6 +119,8 @@ def _begin(vm: TrainingVm, job: Job, cargo: Cargo, say: Callable[[str], None], d
     if done():
         return False
     staging.stage(vm.shell, job, cargo, say)
+    # A worker killed after the start leaves a job that belongs to somebody, who can be asked about it.
+    sign()
     if done() or (vm.submit(job) and done()):
         vm.forget(job)
         return False
