@@ -87,6 +87,8 @@ class AzureMLTrigger(GivesUp):
         self.link_seconds = link_seconds
         self.version = version
         self._arm: ArmClient | None = None
+        self._known: WorkspaceEndpoint | None = None
+        self._stale = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The class and its arguments; none of them is a secret."""
@@ -116,7 +118,8 @@ class AzureMLTrigger(GivesUp):
         lines = JobLines(self.pipeline, self.job, self.task_instance, self.log.info)
         while True:
             try:
-                found = await self._look()
+                endpoint = await self._endpoint()
+                found = await self._look(endpoint)
             except UnreachableError as error:
                 self._drop()
                 if not silent:
@@ -131,7 +134,7 @@ class AzureMLTrigger(GivesUp):
                 if found.status != status or contact - beat > HEARTBEAT_SECONDS:
                     self.log.info("Job %s is %s", self.job, found.status)
                     status, beat = found.status, contact
-                await lines.pass_on(await self._endpoint(), found)
+                await lines.pass_on(endpoint, found)
                 if found.ended:
                     return ENDED
             if time.time() > self.deadline:
@@ -139,19 +142,37 @@ class AzureMLTrigger(GivesUp):
             await asyncio.sleep(self.poll_seconds)
 
     async def _endpoint(self) -> WorkspaceEndpoint:
-        return WorkspaceEndpoint(
-            identity=await azure_identity_async(self.connection),
+        """The workspace as the connection says, or as it said last: Airflow calls one that it cannot read undefined."""
+        try:
+            identity = await azure_identity_async(self.connection)
+        except Exception as error:
+            if self._known is None:
+                raise
+            if not self._stale:
+                self.log.warning("Connection %r cannot be read, its last state is used: %s", self.connection, error)
+            self._stale = True
+            return self._known
+        self._stale = False
+        self._known = WorkspaceEndpoint(
+            identity=identity,
             subscription=self.subscription,
             resource_group=self.resource_group,
             workspace=self.workspace,
         )
+        return self._known
 
-    async def _look(self) -> FoundJob:
-        endpoint = await self._endpoint()
+    async def _look(self, endpoint: WorkspaceEndpoint) -> FoundJob:
         if self._arm is None:
             # Kept: every client asks for a token of its own.
             self._arm = await asyncio.to_thread(endpoint.connect)
-        return await asyncio.to_thread(Jobs(self._arm, endpoint.id).look, self.job)
+        try:
+            return await asyncio.to_thread(Jobs(self._arm, endpoint.id).look, self.job)
+        except ConfigurationError:
+            # The secret may have been renewed: the kept client has the old one until its last token ends.
+            if self._arm.endpoint.identity == endpoint.identity:
+                raise
+        self._drop()
+        return await self._look(endpoint)
 
     def _drop(self) -> None:
         if self._arm is not None:

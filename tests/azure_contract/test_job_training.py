@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -28,6 +29,8 @@ from edgeloop_airflow.azure_ml_training import PrepareComputeOperator, TrainOper
 from edgeloop_airflow.azure_ml_trigger import AzureMLTrigger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.edgeloop_airflow.conftest import Floor
 
 SECTION = """
@@ -270,6 +273,53 @@ def test_an_azure_that_is_away_is_borne_and_then_told(cloud: Cloud, monkeypatch:
     with pytest.raises(UnreachableError, match="which goes on"):
         cloud.resume(parked, event)
     assert cloud.azure.log("POST", "/cancel") == []
+
+
+async def disturbed(trigger: AzureMLTrigger, azure: Any, disturb: Callable[[], None]) -> Any:
+    """What the trigger fires when something happens after its first look at the job."""
+    before = len(azure.log("GET", "/jobs/"))
+    following = asyncio.create_task(fired(trigger))
+    while len(await asyncio.to_thread(azure.log, "GET", "/jobs/")) == before and not following.done():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    disturb()
+    return await following
+
+
+def test_a_connection_that_cannot_be_read_for_a_while_is_what_it_was(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow calls it undefined then, to a trigger; the job is followed, and cancelled, with what it said last."""
+    cloud.azure.config(job_states=["Running"] * 99)
+    trigger = trigger_of(cloud.parked())
+
+    def away() -> None:
+        monkeypatch.delenv("AIRFLOW_CONN_AZURE_DEFAULT")
+        cloud.azure.config(job_states=["Running"] * 9 + ["Completed"] * 9)
+
+    assert asyncio.run(disturbed(trigger, cloud.azure, away))["ending"] == "ended"
+    cloud.azure.config(job_states=["Running"] * 99)
+    asyncio.run(trigger.stop("it was given up"))
+    assert len(cloud.azure.log("POST", "/cancel")) == 1
+
+
+def test_a_secret_that_was_renewed_meanwhile_is_used(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kept client has the old one, which Azure refuses some hours later; where nothing was renewed that is told."""
+    cloud.azure.config(job_states=["Running"] * 999)
+    trigger = trigger_of(cloud.parked())
+    refused = {"match": "GET .*/jobs/", "status": 401, "times": 1}
+
+    def renewed() -> None:
+        told = json.loads(os.environ["AIRFLOW_CONN_AZURE_DEFAULT"]) | {"password": "another secret"}
+        monkeypatch.setenv("AIRFLOW_CONN_AZURE_DEFAULT", json.dumps(told))
+        cloud.azure.config(job_states=["Completed"] * 9)
+        cloud.azure.faults(refused)
+
+    tokens = len(cloud.azure.log(part="/token"))
+    assert asyncio.run(disturbed(trigger, cloud.azure, renewed))["ending"] == "ended"
+    assert len(cloud.azure.log(part="/token")) > tokens
+    cloud.azure.faults(refused)
+    with pytest.raises(ConfigurationError, match="did not accept the token"):
+        asyncio.run(fired(trigger))
 
 
 def killed(trigger: AzureMLTrigger, state: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
