@@ -261,6 +261,7 @@ def removed(arm: ArmClient, order: VmOrder = ORDER) -> list[str]:
 def test_a_vm_is_removed_in_the_right_order_and_twice_is_once(azure: Any, there: ArmClient) -> None:
     """The VM, then what it used, then the group that was made with it, its disk included; nothing is left."""
     azure.seed(arm={ORDER.disk: {"managedBy": ORDER.vm, "location": "local"}})
+    azure.faults(DISK_MARKED)
     removed(there)
     deleted = [one["path"] for one in azure.log("DELETE")]
     assert [one.split("/")[-2] for one in deleted] == [*reversed(KINDS), "resourceGroups"]
@@ -278,21 +279,50 @@ def test_what_is_gone_already_is_no_error(azure: Any, there: ArmClient) -> None:
     assert not [one for one in azure.state() if "edge-vm-rg" in one]
 
 
+THEIRS = f"{ORDER.group}/providers/Microsoft.Network/networkSecurityGroups/theirs"
+# Microsoft's OpenAPI file of disks is not among the contract server's: its path is asked for, and not checked.
+DISK_MARKED = {"match": "PATCH .*/Microsoft.Compute/disks/trainer-vm-disk", "status": 200, "body": {}}
+DISK_GONE = (
+    {"match": "DELETE .*/Microsoft.Compute/disks/trainer-vm-disk", "status": 204},
+    {"match": "GET .*/Microsoft.Compute/disks/trainer-vm-disk", "status": 404},
+)
+
+
+def lists(*resources: dict[str, Any], **more: str) -> dict[str, Any]:
+    """A fault: one answer to what the group holds."""
+    return {"match": "GET .*/resources$", "status": 200, "times": 1, "body": {"value": list(resources), **more}}
+
+
 def test_a_group_with_something_else_in_it_stays(azure: Any, there: ArmClient) -> None:
-    """What others put into the group is not removed, nor is a group that was there before; the disk is, by its name."""
-    theirs = f"{ORDER.group}/providers/Microsoft.Network/networkSecurityGroups/theirs"
-    azure.seed(arm={theirs: {"location": "local"}, ORDER.disk: {"location": "local"}})
-    # Microsoft's OpenAPI file of disks is not among the contract server's: its path is asked for, and not checked.
-    azure.faults(
-        {"match": "DELETE .*/Microsoft.Compute/disks/trainer-vm-disk", "status": 204},
-        {"match": "GET .*/Microsoft.Compute/disks/trainer-vm-disk", "status": 404},
-        {"match": "GET .*/resources$", "status": 200, "body": {"value": [{"id": theirs}, {"id": ORDER.disk}]}},
-        {"match": "GET .*/resources$", "status": 200, "body": {"value": [{"id": theirs}]}},
-    )
+    """What others put into the group is not removed, nor is a group that was there before; the VM's disk is."""
+    azure.seed(arm={THEIRS: {"location": "local"}, ORDER.disk: {"location": "local"}})
+    disk = {"id": ORDER.disk, "tags": ORDER.tags}
+    azure.faults(DISK_MARKED, *DISK_GONE, lists({"id": THEIRS}, disk), lists({"id": THEIRS}))
     said = removed(there)
     assert said[-1].startswith("Resource group edge-vm-rg stays")
+    assert azure.log("PATCH", "/disks/")[0]["request_body"] == {"tags": {"edgeloop.vm": "trainer-vm"}}
     assert azure.log("DELETE", "/disks/")[0]["api_version"] == "2019-07-01"
-    assert theirs.casefold() in azure.state()
+    assert THEIRS.casefold() in azure.state()
+
+
+def test_a_disk_of_that_name_that_no_vm_of_ours_had_stays(azure: Any, there: ArmClient) -> None:
+    """In a group of others it may be somebody's backup; what is said names it and how to remove it."""
+    there.delete(ORDER.vm, "2020-06-01")
+    azure.seed(arm={THEIRS: {"location": "local"}, ORDER.disk: {"location": "local"}})
+    azure.faults(*DISK_GONE, lists({"id": THEIRS}, {"id": ORDER.disk}))
+    said = removed(there)
+    assert azure.log("DELETE", "/disks/") == azure.log("PATCH", "/disks/") == []
+    assert f"az disk delete --ids {ORDER.disk}" in said[-2]
+
+
+def test_a_group_is_looked_through_to_the_last_page(azure: Any, there: ArmClient) -> None:
+    """ARM may answer with a page of nothing and another one behind it: what is there is not removed with the group."""
+    there.delete(ORDER.vm, "2020-06-01")
+    more = f"{ARM}{ORDER.group}/resources?api-version=2019-10-01&%24skiptoken=x"
+    azure.seed(arm={THEIRS: {"location": "local"}})
+    azure.faults(lists(nextLink=more), lists({"id": THEIRS}))
+    assert removed(there)[-1].startswith("Resource group edge-vm-rg stays")
+    assert THEIRS.casefold() in azure.state()
 
 
 def test_the_operators_wait_in_the_triggerer(azure: Any, there: ArmClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,6 +349,7 @@ def test_the_operators_wait_in_the_triggerer(azure: Any, there: ArmClient, monke
     assert made == {
         "host": "198.51.100.20", "login": "trainer", "host_key": HOST_KEY, "vm": ORDER.vm, "port": 22,
     }  # fmt: skip
+    azure.faults(DISK_MARKED)
     delete = DeleteStackHubVmOperator(task_id="remove", deferrable=False, **ARGUMENTS)
     assert delete.execute({}) is None
     assert not [one for one in azure.state() if "edge-vm-rg" in one]

@@ -230,9 +230,9 @@ def _address(arm: ArmClient, order: VmOrder) -> str:
 def retreat(arm: ArmClient, order: VmOrder, say: Callable[[str], None]) -> Waiting | None:
     """Remove the next thing; returns what Azure is at then, or None if nothing of the VM is left.
 
-    The VM goes first, then what it used, each only if it carries the VM's tag; that it is not there is no error. The
-    system disk carries no tag: it goes by its name, when the VM is gone. A resource group goes if it was made with the
-    VM and nothing else is in it.
+    The VM goes first, then what it used, each only if it carries the VM's tag; that it is not there is no error. Azure
+    makes the system disk without tags: it gets the VM's before the VM goes. A resource group goes if it was made with
+    the VM and nothing else is in it.
 
     Raises ``ConflictError`` before anything is removed if a name belongs to something that is not ours.
     """
@@ -245,15 +245,40 @@ def retreat(arm: ArmClient, order: VmOrder, say: Callable[[str], None]) -> Waiti
             raise _not_ours(resource.path, resource.what)
     for resource, found in there:
         if found is not None:
+            _mark_disk(arm, order, found)
             return _remove(arm, resource.what, resource.path, resource.version, say)
+    return _retreat_from_group(arm, order, group, say)
+
+
+def _mark_disk(arm: ArmClient, order: VmOrder, found: Mapping[str, Any]) -> None:
+    """Once the VM is gone nobody can say any more whether a disk of that name was its own."""
+    its = ((found.get("properties") or {}).get("storageProfile") or {}).get("osDisk") or {}
+    path = str((its.get("managedDisk") or {}).get("id") or f"{order.disk.rpartition('/')[0]}/{its.get('name')}")
+    if path.casefold() != order.disk.casefold():
+        return
+    try:
+        arm.wait(arm.send("PATCH", order.disk, DISK_VERSION, body={"tags": order.tags}), order.disk)
+    except NotFoundError:
+        return  # the VM had failed before Azure made the disk
+
+
+def _retreat_from_group(
+    arm: ArmClient, order: VmOrder, group: Mapping[str, Any], say: Callable[[str], None]
+) -> Waiting | None:
     ours = (group.get("tags") or {}).get(OWNER) == order.name
-    listed = arm.get(f"{order.group}/resources", GROUP_VERSION).get("value") or []
-    ids = {str(one.get("id")).casefold() for one in listed}
-    if ours and ids <= {order.disk.casefold()}:
+    # Page after page: one without a resource may have another behind it.
+    listed = {str(one.get("id")).casefold(): one for one in arm.pages(f"{order.group}/resources", GROUP_VERSION)}
+    disk = listed.get(order.disk.casefold())
+    if ours and len(listed) == (disk is not None):
         return _remove(arm, "resource group", order.group, GROUP_VERSION, say)
-    if order.disk.casefold() in ids:
+    if disk is not None and (disk.get("tags") or {}).get(OWNER) == order.name:
         return _remove(arm, "system disk", order.disk, DISK_VERSION, say)
-    say(f"Resource group {order.resource_group} stays: it was there before, or others use it ({len(ids)} resources)")
+    if disk is not None:
+        say(
+            f"Disk {order.disk.rpartition('/')[2]} stays: it does not carry the tag {OWNER} of this VM and may be "
+            f"somebody else's. If it is not: az disk delete --ids {order.disk}"
+        )
+    say(f"Resource group {order.resource_group} stays: it was there before, or others use it ({len(listed)} resources)")
     return None
 
 

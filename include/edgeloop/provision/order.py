@@ -18,6 +18,8 @@ TAKEN_USERS = frozenset({
     "support", "support_388945a0", "sys", "test2", "test3", "user4", "user5", "docker", "sshd", "daemon", "nobody",
 })  # fmt: skip
 """Names that Azure refuses (OSProfile.adminUsername in compute.json of 2020-06-01), and some that Ubuntu has taken."""
+GROUP = re.compile(r"[-\w.()]{0,89}[-\w()]")
+"""Anything else would lead a request to another place of ARM: none, all groups, or one whose name ends at the "?"."""
 USER = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 
 
@@ -66,6 +68,11 @@ class VmOrder:
     def _doubts(self) -> tuple[tuple[bool, str, str], ...]:
         open_to_all = [one for one in self.allowed if _network(one) is None or _network(one).prefixlen == 0]  # type: ignore[union-attr]
         return (
+            (
+                not GROUP.fullmatch(self.resource_group),
+                f"{self.resource_group!r} cannot be a resource group",
+                "1 to 90 letters, digits and -_.(), no dot at the end.",
+            ),
             (not NAME.fullmatch(self.name), "the name will not do", "2 to 39 of a-z, 0-9 and '-', a letter first."),
             (
                 not USER.fullmatch(self.user) or self.user in TAKEN_USERS,

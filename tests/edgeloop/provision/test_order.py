@@ -42,6 +42,10 @@ def order(**changes: Any) -> VmOrder:
     ("changes", "why"),
     [
         ({"name": "Trainer_VM"}, "the name will not do"),
+        ({"resource_group": ""}, "'' cannot be a resource group"),
+        ({"resource_group": "rg?x"}, "cannot be a resource group"),
+        ({"resource_group": "a/b"}, "cannot be a resource group"),
+        ({"resource_group": "rg."}, "no dot at the end"),
         ({"user": "root"}, "refuses the user 'root'"),
         ({"user": "Trainer"}, "refuses the user"),
         ({"allowed": ()}, "nobody is allowed"),
