@@ -24,6 +24,8 @@ from edgeloop_airflow.tags import Tag
 if TYPE_CHECKING:
     from edgeloop.pipeline import Pipeline
 
+WATCHING = timedelta(minutes=30)
+"""Beyond the soak time, which is the pipeline's own; the devices are restored when a gate takes longer."""
 RUNBOOK = """
 ### Purpose
 Brings a proven image of **{pipeline}** to the devices of one ring (partition key `<image>@ring<n>`): pull, switch,
@@ -31,8 +33,9 @@ watch health and golden answers on the device itself, ask a person where the rin
 key. After the last ring the model becomes champion.
 
 ### When it fails
-`report` failed: the ring did not pass or approval was refused. Nothing is urgent: every device the image had reached
-serves what it served before, proven, and the model is out of the running. Read `restore`'s log for the reason.
+`report` failed: the ring did not pass, its gate broke down, or approval was refused. Nothing is urgent: every device
+the image had reached serves what it served before, proven, and the model is out of the running. Read `restore`'s log
+for the reason.
 `restore` failed: it names the devices that still run the bad image. Bring them back on the network and clear it.
 `prefetch` or `switch` failed: a device does not answer; the log names its connection.
 `mirror_models` failed: only Azure Machine Learning was not told; nothing waits for it, and clearing the task tells it.
@@ -54,7 +57,12 @@ def build(spec: Pipeline) -> DAG:
         prefetch = PrefetchOperator(task_id="prefetch", pipeline=spec.name, force=FORCE)
         switch = SwitchOperator(task_id="switch", pipeline=spec.name, force=FORCE)
         # A switch that failed may have exposed devices: the gate looks at them whatever became of it.
-        gate = GateOperator(task_id="gate", pipeline=spec.name, trigger_rule=TriggerRule.NONE_SKIPPED)
+        gate = GateOperator(
+            task_id="gate",
+            pipeline=spec.name,
+            trigger_rule=TriggerRule.NONE_SKIPPED,
+            execution_timeout=WATCHING + timedelta(seconds=spec.rollout.soak_seconds),
+        )
         approve = ApproveOperator(
             task_id="approve",
             subject="Roll " + spec.name + " {{ dag_run.partition_key }} out to the next ring?",
@@ -68,7 +76,7 @@ def build(spec: Pipeline) -> DAG:
             outlets=[ring],
             trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
         )
-        # An approval that broke down is no approval; ALL_DONE_MIN_ONE_SUCCESS would skip where approve was skipped.
+        # A gate or an approval that broke down passed nothing; ALL_DONE_MIN_ONE_SUCCESS would skip where approve was.
         restore = RestoreOperator(task_id="restore", pipeline=spec.name, trigger_rule=TriggerRule.ALL_DONE)
         report = ReportOperator(task_id="report", pipeline=spec.name)
         prefetch >> switch >> gate >> [approve, advance, restore]

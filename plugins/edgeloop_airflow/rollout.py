@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.standard.operators.branch import BaseBranchOperator
 from airflow.providers.standard.operators.hitl import HITLBranchOperator
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, TaskInstanceState
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from edgeloop.errors import ConflictError, RolloutFailedError
@@ -15,7 +15,7 @@ from edgeloop.rollout.gate import Outcome
 from edgeloop.rollout.plan import following
 from edgeloop_airflow import hooks
 from edgeloop_airflow.origin import send
-from edgeloop_airflow.rollout_stage import Stage, stage
+from edgeloop_airflow.rollout_stage import Stage, stage, state_in_run
 from edgeloop_airflow.rollout_standing import back_on_quarantined, promote, refuse_quarantined, require_wanted
 
 if TYPE_CHECKING:
@@ -177,8 +177,8 @@ class AdvanceOperator(_RolloutOperator):
 class RestoreOperator(_RolloutOperator):
     """Bring every device that the image reached back to what served before, and take the model out of the running.
 
-    Made for the trigger rule ``all_done``, so that an approval that broke down restores too: it skips by itself when
-    the gate was skipped or failed, because then nothing of this ring was switched.
+    Made for the trigger rule ``all_done``, so that a gate or an approval that broke down restores too: it skips by
+    itself when the gate was skipped, or failed because nothing of this ring was switched.
     """
 
     def __init__(self, *, gate: str = "gate", approve: str = "approve", **kwargs: Any) -> None:
@@ -187,14 +187,17 @@ class RestoreOperator(_RolloutOperator):
 
     def execute(self, context: Context) -> str:
         """Returns the Rollout record's id. Raises ``RolloutFailedError`` naming the devices that stay exposed."""
-        if not context["ti"].xcom_pull(task_ids=self.gate):
-            raise AirflowSkipException("The gate gave no verdict, so no device of this ring was switched.")
+        judged = context["ti"].xcom_pull(task_ids=self.gate)
+        if not judged and state_in_run(context, self.gate) != TaskInstanceState.FAILED:
+            raise AirflowSkipException("The gate gave no verdict, because nothing was to be switched.")
         now = stage(self.pipeline, context)
         exposed = now.ring.exposed()
         done = None if exposed else now.recorded("restored")
         if done is not None:
             self.log.info("Found: an earlier try restored %s", ", ".join(done.devices) or "no device")
             return done.id
+        if not judged and not now.exposed_here:
+            raise AirflowSkipException("The gate gave no verdict, because no device of this ring was switched.")
         for line in now.last_words():
             self.log.warning("%s", line)
         record = now.record("restored", self._take_out(context, now) + back_on_quarantined(now, exposed), exposed)
@@ -216,6 +219,8 @@ class RestoreOperator(_RolloutOperator):
             reason, out = f"ring {ring} failed its gate: {found}", registry.quarantine
         elif outcome == Outcome.INCONCLUSIVE.value:
             reason = f"ring {ring} was not proven: {found}"
+        elif not ti.xcom_pull(task_ids=self.gate):
+            reason = f"the gate of ring {ring} broke down and gave no verdict"
         elif ti.xcom_pull(task_ids=self.approve, key=ANSWER) == REJECT:
             by = str(ti.xcom_pull(task_ids=self.approve, key=ANSWERED_BY))
             reason = f"approval of ring {ring}: refused by {by}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeloop.errors import EdgeloopError
 from edgeloop.packaging import golden_rows
@@ -134,6 +134,14 @@ def stage(pipeline: str, context: Context) -> Stage:
     )
     model = desk.store.get(ModelVersion, image.model)
     return Stage(desk=desk, step=step, model=model, ring=ring, run_id=run.run_id, origin=origin(context).kind)
+
+
+def state_in_run(context: Context, task: str) -> str | None:
+    """How another task of this run ended, in Airflow's words; None if it never began."""
+    ti: Any = context["ti"]
+    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[task], run_ids=[ti.run_id])
+    found: str | None = states.get(ti.run_id, {}).get(task)
+    return found
 
 
 def pulls_with(conn_id: str) -> Callable[[str], PullLogin | None]:

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, D
 from tests.edgeloop_airflow.yard import Ti, Yard
 
 from edgeloop import registry
-from edgeloop.errors import NotFoundError, RolloutFailedError
+from edgeloop.errors import NotFoundError, RolloutFailedError, UnreachableError
 from edgeloop.packaging import golden
 from edgeloop.records import ModelImage, Rollout
 from edgeloop.rollout.exposure import exposures
@@ -238,11 +238,36 @@ def test_an_approval_that_broke_down_restores(site: Site, yard: Yard) -> None:
     assert serving(site, yard) == dict.fromkeys(EVERY, "1")
 
 
+def test_a_gate_that_broke_down_restores(site: Site, yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store went away while the ring was watched: nothing was judged, and what served before serves again."""
+    yard.promote(yard.candidate(1.0))
+    new = yard.candidate(2.0)
+    run = yard.switched(yard.package(new))
+
+    def away(*_: object, **__: object) -> None:
+        raise UnreachableError("edgeloop_private does not answer")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("edgeloop.rollout.history.saw", away)
+        with pytest.raises(UnreachableError):
+            run.task("gate")
+    record = yard.desk.store.get(Rollout, run.task("restore"))
+    assert record.reason == "the gate of ring canary broke down and gave no verdict"
+    assert serving(site, yard) == dict.fromkeys(EVERY, "1")
+    standing = registry.current(yard.desk.store)
+    assert (new.id in standing.rejected, new.id in standing.quarantined) == (True, False)
+    assert run.task("restore") == record.id
+
+
 def test_a_restore_without_a_verdict_skips(yard: Yard) -> None:
     """The gate was skipped or failed: nothing of this ring was switched, and no model is taken out for it."""
     model = yard.candidate(1.0)
+    run = yard.run(yard.package(model))
     with pytest.raises(AirflowSkipException, match="no verdict"):
-        yard.run(yard.package(model)).task("restore")
+        run.task("restore")
+    run.states["gate"] = "failed"
+    with pytest.raises(AirflowSkipException, match="no device of this ring"):
+        run.task("restore")
     assert registry.current(yard.desk.store).candidate == model.id
 
 

@@ -72,6 +72,15 @@ class Ti:
     task_id: str
     try_number: int = 1
     max_tries: int = 3
+    states: dict[str, str] = field(default_factory=dict)
+    """How the run's tasks ended."""
+    dag_id: str = "yard"
+    run_id: str = "run"
+
+    def get_task_states(self, dag_id: str, task_ids: list[str], run_ids: list[str]) -> dict[str, Any]:
+        """As Airflow answers."""
+        assert (dag_id, run_ids) == (self.dag_id, [self.run_id])
+        return {self.run_id: {task: self.states.get(task) for task in task_ids}}
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Remember."""
@@ -94,6 +103,7 @@ class Run:
     kind: str = ""
     """Airflow's type of the run, and what was given with it."""
     conf: dict[str, str] = field(default_factory=dict)
+    states: dict[str, str] = field(default_factory=dict)
 
     def task(self, name: str, *, force: str = "", try_number: int = 1) -> Any:
         """Run a task; returns what it returned."""
@@ -102,7 +112,7 @@ class Run:
         if name in ANNOUNCING:
             extra["outlets"] = [assets.ring]
         operator = OPERATORS[name](task_id=name, pipeline=self.pipeline, **extra)
-        events, ti = OutletEventAccessors(), Ti(self.xcom, name, try_number)
+        events, ti = OutletEventAccessors(), Ti(self.xcom, name, try_number, states=self.states)
         run = SimpleNamespace(
             partition_key=self.key,
             run_id=self.run_id,
@@ -111,7 +121,9 @@ class Run:
             conf=self.conf,
         )
         context: Any = {"dag_run": run, "ti": ti, "outlet_events": events}
+        self.states[name] = "failed"
         value = operator.choose_branch(context) if name == "gate" else operator.execute(context)
+        self.states[name] = "success"
         self.xcom[name, "return_value"] = value
         self.announced += sorted(events[assets.ring].partition_keys)
         return value
