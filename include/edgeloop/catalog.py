@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeloop.errors import ConfigurationError, ConflictError
-from edgeloop.problems import Problem, line_in, parse_spec, suite_problems
+from edgeloop.problems import Problem, column_problems, line_in, parse_spec, script_problems, suite_problems
 from edgeloop.records import canonical_json, sha256_hex
 from edgeloop.residency import ON_PREMISES, clash, private, stricter
 from edgeloop.training import requirements
@@ -192,8 +192,12 @@ def read(home: Path) -> tuple[Snapshot | None, list[Problem]]:
         )
     if spec is not None and spec.training.requirements:
         problems += _requirement_problems(texts, spec.training.requirements, home)
-    if SUITE in texts:
-        problems += suite_problems(texts[SUITE], str(home / SUITE))
+    unsuited = suite_problems(texts[SUITE], str(home / SUITE)) if SUITE in texts else []
+    problems += unsuited
+    if spec is not None:
+        problems += script_problems(spec, files, str(home))
+        if SUITE in texts and not unsuited:
+            problems += column_problems(spec, texts[SPEC], texts[SUITE], spec_file)
     if spec is None or problems:
         return None, problems
     return Snapshot(spec=spec, files=tuple(files)), []

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import json
 import re
+import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
 
 from edgeloop.pipeline import Pipeline
+from edgeloop.pipeline_sense import argument_doubts, column_doubts, doubts
+from edgeloop.pipeline_words import field_words, yaml_words
 from edgeloop.residency import refusals
 from edgeloop.validation.suite import wrong_with
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+PARAMETERS = ("training", "parameters")
+COMPILE = "python3 -m py_compile"
+TRAINER = "edgeloop/trainer"
+"""The image whose Python is the one that reads these files here; one of a pipeline's own may have a newer one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +56,7 @@ def parse_spec(text: str, file: str, *, pinned: bool = False) -> tuple[Pipeline 
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 0
-        remedy = f"is no YAML: {getattr(error, 'problem', None) or error}"
+        remedy = yaml_words(str(getattr(error, "problem", None) or error))
         return None, [Problem(file=file, line=line, field="(yaml)", remedy=remedy)]
     if not isinstance(body, dict):
         return None, [Problem(file=file, line=1, field="(file)", remedy="must be a mapping that starts with 'name:'")]
@@ -53,10 +65,10 @@ def parse_spec(text: str, file: str, *, pinned: bool = False) -> tuple[Pipeline 
     try:
         spec = Pipeline.model_validate(body)
     except ValidationError as error:
-        return None, [_problem(one, node, file) for one in error.errors()]
+        return None, [_problem(one, node, file) for one in _once(error.errors())]
     leaving = [
         Problem(file=file, line=line_of(node, one.at), field=one.field, remedy=one.remedy)
-        for one in (() if pinned else refusals(spec))
+        for one in (() if pinned else (*refusals(spec), *doubts(spec)))
     ]
     return None if leaving else spec, leaving
 
@@ -73,14 +85,20 @@ def _read(text: str) -> tuple[yaml.Node | None, Any]:
 
 def _problem(error: Any, node: yaml.Node | None, file: str) -> Problem:
     where = (*error["loc"], *error.get("ctx", {}).get("at", ()))
-    remedy = error["msg"]
-    if error["type"] == "missing":
-        remedy = "is missing; add it"
-    elif error["type"] == "extra_forbidden":
-        remedy = "is no known field; remove it or correct its name"
-    elif error["type"] != "edgeloop" and "input" in error and isinstance(error["input"], str | int | float | bool):
-        remedy = f"{error['input']!r} will not do: {remedy}"
-    return Problem(file=file, line=line_of(node, where), field=".".join(map(str, where)) or "(file)", remedy=remedy)
+    field = ".".join(map(str, where)) or "(file)"
+    return Problem(file=file, line=line_of(node, where), field=field, remedy=field_words(error))
+
+
+def _once(errors: Iterable[Any]) -> Iterator[Any]:
+    """The errors, those of one training parameter as one: pydantic tells each type that it might have had."""
+    told: set[tuple[Any, ...]] = set()
+    for error in errors:
+        at = error["loc"]
+        if at[:2] != PARAMETERS or len(at) <= len(PARAMETERS) + 1 or "[key]" in at:
+            yield error
+        elif (parameter := at[:3]) not in told:
+            told.add(parameter)
+            yield {**error, "loc": parameter, "type": "parameter", "msg": "write a number, a text, true or false"}
 
 
 def _duplicates(node: yaml.Node | None, file: str, path: str = "", known: set[int] | None = None) -> list[Problem]:
@@ -134,7 +152,10 @@ def suite_problems(text: str, file: str) -> list[Problem]:
     try:
         body = json.loads(text)
     except json.JSONDecodeError as error:
-        return [Problem(file=file, line=error.lineno, field="(json)", remedy=f"is no JSON: {error.msg}")]
+        remedy = f"is no JSON: {error.msg}; write a suite as Great Expectations saves it, texts in double quotes"
+        if text.startswith("\ufeff"):
+            remedy = "begins with a byte order mark, which is no JSON; save it as UTF-8 without BOM"
+        return [Problem(file=file, line=error.lineno, field="(json)", remedy=remedy)]
     except RecursionError:
         return [Problem(file=file, line=0, field="(json)", remedy="is nested too deeply; a suite is a flat list")]
     # A number of more than 4,300 digits is JSON, and a bare ValueError of Python's.
@@ -142,11 +163,43 @@ def suite_problems(text: str, file: str) -> list[Problem]:
         return [Problem(file=file, line=0, field="(json)", remedy=f"cannot be read as JSON: {error}")]
     if not isinstance(body, dict) or not isinstance(body.get("expectations"), list):
         return [Problem(file=file, line=1, field="expectations", remedy="must be a list of {type, kwargs, meta}")]
+    wrong = [(number, *told) for number, one in enumerate(body["expectations"]) for told in wrong_with(one)]
     return [
         Problem(file=file, line=_line_of(text, number), field=f"expectations.{number}.{field}", remedy=remedy)
-        for number, one in enumerate(body["expectations"])
-        for field, remedy in wrong_with(one)
+        for number, field, remedy in wrong or argument_doubts(body)
     ]
+
+
+def column_problems(spec: Pipeline, text: str, suite: str, file: str) -> list[Problem]:
+    """Columns that a valid pipeline.yaml (``text``, ``file``) names and its valid suite lets no file have."""
+    return [
+        Problem(file=file, line=line_in(text, *one.at), field=one.field, remedy=one.remedy)
+        for one in column_doubts(spec, json.loads(suite))
+    ]
+
+
+def script_problems(spec: Pipeline, files: list[tuple[str, str]], home: str) -> list[Problem]:
+    """Python files beside pipeline.yaml that the trainer image could not read: they fail here, not on the VM."""
+    if spec.training.backend != "vm" or spec.training.image.partition(":")[0] != TRAINER:
+        return []
+    return [one for name, text in files if name.endswith(".py") for one in _unreadable(text, f"{home}/{name}", name)]
+
+
+def _unreadable(text: str, file: str, name: str) -> Iterator[Problem]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(text)
+    except SyntaxError as error:
+        yield Problem(
+            file=file,
+            line=error.lineno or 0,
+            field=name,
+            remedy=f"is no Python: {error.msg}; {COMPILE} {name} shows where",
+        )
+    # Zero bytes, and a thousand brackets.
+    except (ValueError, RecursionError, MemoryError) as error:
+        yield Problem(file=file, line=0, field=name, remedy=f"cannot be read as Python: {error}")
 
 
 def _line_of(text: str, number: int) -> int:

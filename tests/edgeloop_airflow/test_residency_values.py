@@ -276,7 +276,11 @@ def test_an_error_in_the_middle_is_told_by_kind_and_place(
     assert " broken" in heard, "the place is not told"
 
 
-DOMAINS = {"compares text with a number": "note > 5", "names no column": "nothing > 5", "is no query": "wind >"}
+DOMAINS = {
+    "compares text with a number": "note > 5",
+    "names no column": "nothing > 5",
+    "is Python and no query": "wind if power else note",
+}
 
 
 @pytest.fixture
@@ -303,7 +307,8 @@ def test_judging_fails_without_a_value(floor: Floor, ears: Ears, champion: Model
     """Labels and prediction logs are data, too: a query that fails, a damaged file and a torn line are told as such."""
     suite = {
         "type": "expect_table_columns_to_match_set",
-        "kwargs": {"column_set": ["site", "at", "wind", "power", "note"]},
+        # Not exact: of an exact suite's columns it is told at load that the domain names none of them.
+        "kwargs": {"column_set": ["site", "at", "wind", "power", "note"], "exact_match": False},
     }
     (floor.home / "expectations.json").write_text(json.dumps({"name": "all", "expectations": [suite]}))
     label = TEXT if what == "the label is text" else NUMBER

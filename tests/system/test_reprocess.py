@@ -122,6 +122,7 @@ def bring(ground: Ground) -> None:
     campaign_site.edit(spec, "  folder: wind_power ", f"  folder: {FOLDER} ")
     campaign_site.edit(spec, "container: wind-power\n", f"container: night-{uuid.uuid4().hex[:12]}\n")
     campaign_site.edit(spec, "minimum_months: 2", "minimum_months: 9")
+    campaign_site.edit(spec, "window_months: 2", "window_months: 9")
     spec.parent.rename(ground.pipelines / NIGHT)
     spare.rmdir()
 

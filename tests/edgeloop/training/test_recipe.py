@@ -43,7 +43,7 @@ def edit(home: Path, name: str, old: str, new: str) -> None:
         ("pipeline.yaml", "domain: Ws_avg > 2.5 and Ot_avg > -50", "domain: Ws_avg > 3",
          "pipeline.yaml changed: domain Ws_avg > 2.5 and Ot_avg > -50 -> Ws_avg > 3"),
         ("pipeline.yaml", "- {name: Va,", "- {name: Vane,", "pipeline.yaml changed: features Ws, Ot, Va, "),
-        ("pipeline.yaml", "target: P_avg", "target: P_max", "pipeline.yaml changed: target P_avg -> P_max"),
+        ("pipeline.yaml", "target: P_avg", "target: Va_avg", "pipeline.yaml changed: target P_avg -> Va_avg"),
     ],
 )  # fmt: skip
 def test_what_a_training_is_made_of_is_noticed_and_told(home: Path, name: str, old: str, new: str, words: str) -> None:
