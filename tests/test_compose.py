@@ -26,6 +26,7 @@ OURS = airflow_env.settings(
         name="x", index=0, state=Path("/s"), repo=Path("/r"), port=8080, sync_uri="", async_uri="", bin=Path("/b")
     )
 )
+PIPELINES = "./include/pipelines:/opt/airflow/include/pipelines:ro"
 VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>\w+)(?P<kind>:[-?])?(?P<rest>[^}]*)\}")
 
 
@@ -92,6 +93,7 @@ def test_every_part_has_what_all_must_share(service: str) -> None:
         "AIRFLOW__LOGGING__NAMESPACE_LEVELS",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS",
         "AIRFLOW__CORE__LOAD_EXAMPLES",
+        "AIRFLOW__CORE__TEST_CONNECTION",
         "AIRFLOW__CORE__PARALLELISM",
     ],
 )
@@ -193,12 +195,20 @@ def test_whatever_stays_up_is_watched(service: str) -> None:
 def test_volumes_and_images_are_declared() -> None:
     """Every named volume is declared; every image can be replaced from .env and names no registry host."""
     mounted = {mount.split(":")[0] for service in SERVICES.values() for mount in service.get("volumes", [])}
-    assert mounted == set(COMPOSE["volumes"])
+    assert mounted == {*COMPOSE["volumes"], PIPELINES.split(":", maxsplit=1)[0]}
     for service in SERVICES.values():
         match = VARIABLE.fullmatch(service["image"])
         assert match is not None
         assert match["kind"] == ":-"
         assert "." not in match["rest"].split("/")[0].split(":")[0]
+
+
+@pytest.mark.parametrize("service", AIRFLOW)
+def test_a_pipeline_is_brought_without_building_an_image(service: str) -> None:
+    """Every part reads the checkout's own pipelines, where the image looks for them, and writes none."""
+    assert PIPELINES in SERVICES[service]["volumes"]
+    assert (REPO / PIPELINES.split(":", maxsplit=1)[0]).is_dir()
+    assert f"EDGELOOP_PIPELINES={PIPELINES.split(':')[1]}" in DOCKERFILE
 
 
 def test_the_ui_listens_on_this_machine_only_unless_told() -> None:
@@ -225,6 +235,6 @@ def test_the_image_holds_what_it_runs_and_no_secret() -> None:
         assert re.search(rf"^COPY --chown=airflow:0 .*\b{re.escape(source)}\b", DOCKERFILE, flags=re.MULTILINE)
     folders = re.search(r"^RUN mkdir -p ([\w ]+?) &&", DOCKERFILE, flags=re.MULTILINE)
     assert folders is not None
-    mounts = {mount.split(":")[1] for name in AIRFLOW for mount in SERVICES[name]["volumes"]}
+    mounts = {mount.split(":")[1] for name in AIRFLOW for mount in SERVICES[name]["volumes"] if mount != PIPELINES}
     assert {f"/opt/airflow/{folder}" for folder in folders[1].split()} == mounts
     assert {".env", ".git", ".venv"} <= set((REPO / ".dockerignore").read_text().splitlines())
