@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 import edgeloop
 from edgeloop import registry
 from edgeloop.errors import ConfigurationError, ConflictError, NotFoundError
-from edgeloop.packaging import audit, audit_debian, golden, golden_rows
+from edgeloop.packaging import audit, audit_debian, golden, golden_rows, leftovers
 from edgeloop.packaging.audit import Audit
 from edgeloop.packaging.builder import bill_of
 from edgeloop.records import ModelImage, ModelVersion
@@ -124,11 +124,19 @@ class ProveImageOperator(_PackagingOperator):
             with ThreadPoolExecutor(1) as beside:
                 asked = beside.submit(self._audit, bench)
                 passed = bench.builder.prove(rows)
+                if self.force:
+                    # Not before: devices are asked these rows from then on, and one that fails them is taken back.
+                    blob = golden_rows.remake(bench.desk.store, bench.desk.blobs, bench.image, rows, self.force)
+                    self.log.info("Golden rows are %s from now on", blob)
                 self._note(bench, passed, asked.result())
             return bench.image.id
 
+    def on_kill(self) -> None:
+        """Marked failed or cleared while it proves: the process ends within seconds, and its container with it."""
+        leftovers.give_up()
+
     def golden(self, bench: Bench) -> Golden:
-        """The golden rows of the bench's model: made once, or anew and beside the old where a person forces it."""
+        """The golden rows of the bench's model: made once, or anew where a person forces it."""
         desk, spec = bench.desk, bench.desk.snapshot.spec
 
         def make() -> Golden:
@@ -136,10 +144,7 @@ class ProveImageOperator(_PackagingOperator):
             return golden.make(content, bench.model.sha256, spec.model.features, spec.image.golden_rows)
 
         if self.force:
-            made = make()
-            blob = golden_rows.remake(desk.store, desk.blobs, bench.image, made, self.force)
-            self.log.info("Golden rows are %s from now on", blob)
-            return made
+            return make()
         rows = golden_rows.ensure(desk.store, desk.blobs, bench.image, make)
         require_synthetic(spec, rows)
         return rows

@@ -14,10 +14,11 @@ from edgeloop import registry
 from edgeloop.azure.blob import BlobContainer
 from edgeloop.containers.engine import Engine
 from edgeloop.containers.registry_wire import Wire
-from edgeloop.errors import ProofFailedError
-from edgeloop.packaging import golden_rows
+from edgeloop.errors import EngineError, ProofFailedError
+from edgeloop.packaging import golden, golden_rows
 from edgeloop.records import ModelImage
 from edgeloop_airflow import hooks
+from edgeloop_airflow.packaging import ProveImageOperator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,6 +124,23 @@ def test_a_packaging_that_dies_after_any_effect_is_finished_by_the_next(
         assert engine.labels("edgeloop.proof") == {}
 
 
+def test_a_proof_that_is_marked_failed_takes_its_container_away(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow says so to the task seconds before it kills it; no later packaging may come to clear up."""
+    model, really, left = yard.candidate(0.25), Engine.ask, []
+    run = yard.run(model.key)
+    run.task("build")
+
+    def marked(engine: Engine, *arguments: Any, **more: Any) -> Any:
+        ProveImageOperator(task_id="prove", pipeline=yard.name).on_kill()
+        left.append(engine.labels("edgeloop.proof"))
+        return really(engine, *arguments, **more)
+
+    monkeypatch.setattr(Engine, "ask", marked)
+    with pytest.raises(EngineError):
+        run.task("prove")
+    assert left == [{}]
+
+
 def test_a_forced_proof_makes_new_golden_rows_beside_the_old(yard: Yard) -> None:
     """Rows that were damaged trap nobody: a reason makes others, the old stay, and devices are asked the new ones."""
     model = yard.candidate(0.5)
@@ -160,3 +178,20 @@ def test_what_is_recorded_of_an_image(yard: Yard) -> None:
     tags = registry.tags(yard.desk.store, model.id)
     host = hooks.registry_endpoint("edgeloop_registry").host
     assert (tags["image"], tags["image_reference"], tags["image_registry"]) == (image.digest, image.reference, host)
+
+
+def test_a_forced_proof_that_fails_leaves_the_rows_that_devices_are_asked(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that the image was never proven with, as another onnxruntime on the worker makes them, ask no device."""
+    model = yard.candidate(0.125)
+    package(yard, model.key)
+    desk = yard.desk
+    (image,) = desk.store.children(model.id, ModelImage)
+    before = golden_rows.find(desk.store, desk.blobs, image)
+    assert before is not None
+    really = golden.answer
+    monkeypatch.setattr(golden, "answer", lambda *given: tuple(one + 1.0 for one in really(*given)))
+    with pytest.raises(ProofFailedError):
+        yard.run(model.key).task("prove", force="is it still what it was?")
+    assert golden_rows.find(desk.store, desk.blobs, image) == before

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 60.0
+SETTLE_SECONDS = 2.0
 LOG_LINES = 40
+CONFLICT, BEING_REMOVED = 409, "already in progress"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,8 @@ class ContainerState:
     exit_code: int
     restarts: int
     started_at: float
+    out_of_memory: bool = False
+    """Whether its own limit ended something in it."""
 
     @property
     def running(self) -> bool:
@@ -184,6 +188,7 @@ class Engine:
             exit_code=attrs["State"]["ExitCode"],
             restarts=attrs.get("RestartCount", 0),
             started_at=seconds(attrs["State"]["StartedAt"]),
+            out_of_memory=bool(attrs["State"].get("OOMKilled")),
         )
 
     def logs(self, name: str) -> str:
@@ -210,8 +215,8 @@ class Engine:
                 out, err = exchange(sock, stdin, time.monotonic() + timeout)
             finally:
                 channel.close()
-            exit_code = self.client.api.exec_inspect(handle)["ExitCode"]
-        return Answer(exit=-1 if exit_code is None else exit_code, out=out, err=err)
+            exit_code = self._exit_code(handle)
+        return Answer(exit=exit_code, out=out, err=err)
 
     def labels(self, label: str) -> dict[str, dict[str, str]]:
         """The containers that carry ``label``, running or not: their names and all their labels."""
@@ -220,7 +225,7 @@ class Engine:
         return {one["Names"][0].removeprefix("/"): dict(one["Labels"]) for one in found if one["Names"]}
 
     def remove(self, name: str) -> None:
-        """Kill and remove a container; that it is not there is no error."""
+        """Kill and remove a container; that it is not there, or that somebody else is at it, is no error."""
         import docker
 
         with self._errors(f"remove container {name}"):
@@ -228,12 +233,28 @@ class Engine:
                 self.client.api.remove_container(name, force=True, v=True)
             except docker.errors.NotFound:
                 return
+            except docker.errors.APIError as error:
+                # Two proofs that find what a third left both remove it; the second one is refused.
+                if error.status_code != CONFLICT or BEING_REMOVED not in str(error):
+                    raise
+
+    def _exit_code(self, handle: str) -> int:
+        """How a command ended whose streams have ended; Docker takes a moment to know."""
+        until = time.monotonic() + SETTLE_SECONDS
+        while (found := self.client.api.exec_inspect(handle)["ExitCode"]) is None:
+            if time.monotonic() > until:
+                raise ConnectionAbortedError("its answer was cut off while the command ran")
+            time.sleep(SETTLE_SECONDS / 20)
+        return int(found)
 
     @contextmanager
     def _errors(self, doing: str) -> Iterator[None]:
         import docker
         import requests
+        import urllib3
 
+        # A progress stream is read past requests, and its errors come as they are.
+        cut = (urllib3.exceptions.HTTPError, docker.errors.StreamParseError)
         connection = self.endpoint.connection
         try:
             yield
@@ -243,7 +264,7 @@ class Engine:
                 left="everything else on the engine",
                 next="Read the message; if it is about space or memory, look at the engine's machine.",
             ) from error
-        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        except (docker.errors.DockerException, requests.RequestException, OSError, *cut) as error:
             raise UnreachableError(
                 f"The engine of connection {connection!r} at {self.endpoint.url} did not answer ({doing}): {error}",
                 left="everything on the engine",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -114,6 +115,12 @@ def make(model: bytes, sha256: str, features: Sequence[Feature], count: int) -> 
             f"The model gives {len(answers)} answers to {len(rows)} rows; the scorer's contract is one each.",
             left="nothing was built",
             next="Make the model's first output [n, 1] in train.py.",
+        )
+    if wild := sum(not math.isfinite(one) for one in answers):
+        raise IntegrityError(
+            f"The model answers {wild} of {len(rows)} rows within the ranges of its features with NaN or infinity.",
+            left="nothing was proven or pushed; the devices serve what they served",
+            next="Correct low and high of model.features in pipeline.yaml, or train.py; then train again.",
         )
     return Golden(sha256=sha256, rows=rows, answers=answers)
 

@@ -25,6 +25,8 @@ SETTLE_SECONDS = 2.0
 PORT = 8080
 USER = "10001:10001"
 MEMORY_LIMIT = "1g"
+KILLED = 128 + 9
+"""How a container ends by SIGKILL: its own limit of memory, or somebody else."""
 
 ASKING = """
 def get(path, body=None, timeout=ask["timeout"]):
@@ -117,7 +119,7 @@ def prove(
     # A name of its own: two that prove one image at once would take each other's container away.
     name = f"{leftovers.PREFIX}{sha256_hex(image.encode())[:12]}-{secrets.token_hex(4)}"
     began = time.monotonic()
-    try:
+    with leftovers.removed(engine, name):
         engine.start(image, name, labels=leftovers.labels(), **run_options())
         body = {
             "port": PORT,
@@ -137,8 +139,6 @@ def prove(
             memory_bytes=engine.memory(name),
             engine_id=image,
         )
-    finally:
-        engine.remove(name)
 
 
 def _ask(engine: Engine, name: str, body: bytes, timeout: float) -> dict[str, Any]:
@@ -148,11 +148,11 @@ def _ask(engine: Engine, name: str, body: bytes, timeout: float) -> dict[str, An
         # An exec into a container that has ended is refused; what counts is why it ended.
         if _runs_on(engine, name):
             raise
-        raise _failed(engine, name, "ended by itself") from error
+        raise _ended(engine, name) from error
     if answer.exit != 0 and _runs_on(engine, name):
         raise _failed(engine, name, answer.err.decode(errors="replace").strip() or f"gave no answer ({answer.exit})")
     if not engine.state(name).running:
-        raise _failed(engine, name, f"ended by itself with exit code {engine.state(name).exit_code}")
+        raise _ended(engine, name)
     said: dict[str, Any] = json.loads(answer.out)
     return said
 
@@ -165,6 +165,19 @@ def _runs_on(engine: Engine, name: str) -> bool:
             return True
         time.sleep(SETTLE_SECONDS / 20)
     return False
+
+
+def _ended(engine: Engine, name: str) -> EngineError | ProofFailedError:
+    """Why the container ended: by itself, or because somebody killed it, which says nothing of the image."""
+    state = engine.state(name)
+    if state.exit_code != KILLED or state.out_of_memory:
+        return _failed(engine, name, f"ended by itself with exit code {state.exit_code}")
+    return EngineError(
+        f"The proof's container {name} was killed from outside on the engine of connection "
+        f"{engine.endpoint.connection!r} (exit code {KILLED}).",
+        left="nothing was proven or pushed; the devices serve what they served",
+        next="See who kills containers there (an engine without memory, `docker kill`); then clear the prove task.",
+    )
 
 
 def _failed(engine: Engine, name: str, why: str) -> ProofFailedError:

@@ -77,3 +77,9 @@ def test_a_model_with_other_inputs_is_refused_with_what_to_compare() -> None:
     """Three features in pipeline.yaml and two in the model: said before anything is built."""
     with pytest.raises(IntegrityError, match="does not answer 4 rows of 3 features"):
         golden.make(linear(1.0, 2.0), SHA, (*FEATURES, Feature(name="Va", low=0, high=1)), 4)
+
+
+def test_a_model_that_answers_infinity_within_its_ranges_is_named() -> None:
+    """JSON has no way to write it; whoever reads the error learns where to look."""
+    with pytest.raises(IntegrityError, match=r"(?s)answers 2 of 3 rows.*NaN or infinity.*model\.features"):
+        golden.make(linear(3e38, 0.0), SHA, (Feature(name="a", low=0.0, high=2.0), FEATURES[1]), 3)
