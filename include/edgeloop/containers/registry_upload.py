@@ -154,8 +154,8 @@ class Upload:
         try:
             return self.wire.once(call, self.deadline)
         except EdgeloopError as error:
-            if self._offset and any(one in error.what for one in FORGOTTEN):
-                # A registry that was restarted without its uploads' state answers so to the next piece.
+            if method in {"PATCH", "PUT"} and any(one in error.what for one in FORGOTTEN):
+                # A registry that was restarted without its uploads' state answers so to the next piece, or the first.
                 raise CutError(error) from error
             raise
 

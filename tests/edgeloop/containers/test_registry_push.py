@@ -150,6 +150,26 @@ def test_a_registry_that_is_restarted_in_the_middle_of_a_push_gets_the_whole_ima
 
 
 @pytest.mark.fault
+def test_a_registry_that_is_restarted_before_the_first_byte_of_a_blob_gets_it(
+    server: RegistryServer, big: ImageContent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has forgotten the upload that it just began: another is begun, for a small blob as for one in pieces."""
+    really, restarted = registry_upload.Upload._begin, set[bool]()
+
+    def begin(upload: registry_upload.Upload) -> None:
+        really(upload)
+        small = upload.content.descriptor.size < PIECE
+        if small not in restarted:
+            restarted.add(small)
+            server.stop()
+            server.start()
+
+    monkeypatch.setattr(registry_upload.Upload, "_begin", begin)
+    assert Registry(server.endpoint()).push(REPOSITORY, TAG, big).digest == big.digest
+    assert restarted == {True, False}
+
+
+@pytest.mark.fault
 def test_a_registry_that_is_down_is_named_and_the_push_works_when_it_is_back(
     server: RegistryServer, big: ImageContent
 ) -> None:
