@@ -21,6 +21,7 @@ from edgeloop.share import nudge
 from edgeloop_airflow import hooks
 from edgeloop_airflow.residency import require_queue_at_home
 from edgeloop_airflow.share import FIRST_PAUSE, LONGEST_PAUSE, ArrivalTrigger
+from edgeloop_airflow.sources import AZURE, preset_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable, Sequence
@@ -60,7 +61,8 @@ def trigger_of(spec: Pipeline) -> BaseEventTrigger:
     if found is None:
         return ArrivalTrigger(pipeline=spec.name)
     kind = {"storage_queue": StorageQueueTrigger, "service_bus": ServiceBusTrigger}[found.kind]
-    return kind(pipeline=spec.name, connection=found.connection, queue=found.queue)
+    preset = preset_of(spec, found.connection)
+    return kind(pipeline=spec.name, connection=found.connection, queue=found.queue, preset=preset)
 
 
 def pause_after(trouble: int) -> float:
@@ -71,16 +73,15 @@ def pause_after(trouble: int) -> float:
 class QueueTrigger(BaseEventTrigger):
     """Base of both: its arguments name a pipeline, a connection and a queue, and hold no secret."""
 
-    def __init__(self, pipeline: str, connection: str, queue: str) -> None:
+    def __init__(self, pipeline: str, connection: str, queue: str, preset: str = AZURE) -> None:
         super().__init__()
-        self.pipeline, self.connection, self.queue = pipeline, connection, queue
+        self.pipeline, self.connection, self.queue, self.preset = pipeline, connection, queue, preset
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Class path and arguments."""
-        return (
-            f"edgeloop_airflow.nudge.{type(self).__name__}",
-            {"pipeline": self.pipeline, "connection": self.connection, "queue": self.queue},
-        )
+        """Class path and arguments; those of a queue in Azure are what they were before there was a preset."""
+        arguments = {"pipeline": self.pipeline, "connection": self.connection, "queue": self.queue}
+        arguments |= {} if self.preset == AZURE else {"preset": self.preset}
+        return f"edgeloop_airflow.nudge.{type(self).__name__}", arguments
 
     async def told(self, bodies: Sequence[str]) -> TriggerEvent | None:
         """One event for all messages that concern the pipeline, with their count and no names; None if none does."""
@@ -112,6 +113,7 @@ class StorageQueueTrigger(QueueTrigger):
         pipeline: The pipeline's name.
         connection: A ``wasb`` connection of the account.
         queue: The queue.
+        preset: Which kind of service answers there: a Stack speaks an old version only.
     """
 
     def shared_stream_key(self) -> Hashable:
@@ -121,7 +123,7 @@ class StorageQueueTrigger(QueueTrigger):
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> QueueReader:
         """The reader, which deletes what was stored."""
-        return QueueReader(kwargs["connection"], kwargs["queue"])
+        return QueueReader(kwargs["connection"], kwargs["queue"], kwargs.get("preset", AZURE))
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
         """One event for each answer of the queue that holds anything of this pipeline's source."""
@@ -149,8 +151,8 @@ class QueueReader(SharedStreamProducer):
     anew.
     """
 
-    def __init__(self, connection: str, queue: str) -> None:
-        self.connection, self.name = connection, queue
+    def __init__(self, connection: str, queue: str, preset: str = AZURE) -> None:
+        self.connection, self.name, self.preset = connection, queue, preset
         self._queue: MessageQueue | None = None
         self._pages = asyncio.Semaphore(MOST_PAGES)
         self._lanes = itertools.count()
@@ -183,7 +185,7 @@ class QueueReader(SharedStreamProducer):
         from edgeloop.azure.queue import MessageQueue
 
         if self._queue is None:
-            account = await hooks.blob_account_async(self.connection)
+            account = await hooks.blob_account_async(self.connection, self.preset)
             made = await asyncio.to_thread(MessageQueue, account, self.name)
             await asyncio.to_thread(require_queue_at_home, made)
             self._queue = made

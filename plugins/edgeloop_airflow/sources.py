@@ -21,11 +21,18 @@ from edgeloop_airflow import hooks
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-    from edgeloop.pipeline import Source
+    from edgeloop.pipeline import Pipeline, Source
     from edgeloop.share.source import FileSource
 
 TYPES = {"folder": "fs", "smb": "samba", "blob": "wasb"}
 SMB_PORT = 445
+AZURE = "azure"
+
+
+def preset_of(spec: Pipeline, connection: str) -> str:
+    """Which kind of service the pipeline says answers behind ``connection``; Azure where it says nothing of it."""
+    source = [spec.source] if spec.source.kind == "blob" else []
+    return next((one.preset for one in (*source, spec.storage) if one.connection == connection), AZURE)
 
 
 def source_of(section: Source) -> FileSource:

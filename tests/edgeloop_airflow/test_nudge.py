@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import re
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +17,11 @@ import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 from airflow.triggers.base import TriggerEvent
 from airflow.triggers.shared_stream import SharedStreamManager
+from tests.edgeloop.transfer.link import Link
 
 from edgeloop import catalog
 from edgeloop.azure.blob import BlobAccount
+from edgeloop.azure.features import STACK_API_VERSION
 from edgeloop.azure.queue import MessageQueue
 from edgeloop.errors import ConfigurationError, NotFoundError
 from edgeloop.records import Batch
@@ -254,6 +257,27 @@ def test_two_triggerers_and_two_intakes_claim_once(yard: Yard) -> None:
         "north_2014-01.csv",
         "south_2014-01.csv",
     ]
+
+
+def test_a_queue_of_a_stack_is_spoken_to_as_its_blobs_are(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the preset's version, as the pipeline says of that connection; the SDK's own is refused there."""
+    yard.floor.edit("pipeline.yaml", "kind: blob", "kind: blob\n  preset: stack_hub")
+    yard.tell("exports/north_2014-01.csv")
+    yard.queue.put("no event")
+    text = yard.account.connection_string
+    where = re.search(r"QueueEndpoint=http://([^/:;]+):(\d+)", text)
+    assert where is not None
+    with Link(host=where[1], port=int(where[2])) as link:
+        extra = {"connection_string": text.replace(where[0], f"QueueEndpoint=http://{link.address}")}
+        monkeypatch.setenv("AIRFLOW_CONN_EDGELOOP_PRIVATE", json.dumps({"conn_type": "wasb", "extra": extra}))
+
+        async def script(triggerer: Triggerer) -> None:
+            triggerer.start(yard.trigger())
+            await drained(triggerer, yard)
+
+        reading(script)
+    assert "/q-" in "".join(path for _, path in link.requests)
+    assert set(link.versions) == {STACK_API_VERSION}
 
 
 def test_watchers_of_one_queue_share_its_reader(yard: Yard) -> None:
