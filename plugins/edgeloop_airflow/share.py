@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 REREAD_SECONDS = 30.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+LONGEST_SILENCE = 600.0
+"""Files that no intake can claim, for want of a right or a group, must not start one every minute for ever."""
 
 
 class ClaimBatchesOperator(BaseOperator):
@@ -74,7 +76,8 @@ class ClaimBatchesOperator(BaseOperator):
         look = watch.wait()
         intake = claim.take(look.ready, waiting=len(look.waiting), swept_at=began.isoformat() if full else "")
         self._tell(intake)
-        self._note([one for one in look.broken if not _was_cleared_away(one, claim, source)], scope, desk)
+        wrong = [one for one in look.broken if not _was_cleared_away(one, claim, source)]
+        self._note([*wrong, *intake.closed], scope, desk)
         if not intake.emit:
             raise AirflowSkipException(
                 f"Nothing is due: {intake.files} complete files are claimed, {intake.unsettled} are not complete."
@@ -169,11 +172,31 @@ class Eye:
         self.watch.scope = recent(self.section, state.newest_day, datetime.now(UTC))
 
 
+@dataclass(slots=True)
+class Telling:
+    """When files that nobody claims are told of again: after ``first`` seconds, then after twice as long each time."""
+
+    first: float
+    _silence: float = 0.0
+    _told: dict[Seen, float] = field(default_factory=dict)
+
+    def due(self, files: Sequence[Seen], now: float) -> bool:
+        """Whether to tell of ``files``, all of them, at ``now`` (seconds); at once if one was never told of."""
+        self._told = {one: self._told[one] for one in files if one in self._told}
+        fresh = len(self._told) < len(files)
+        if not fresh and not any(now - at >= self._silence for at in self._told.values()):
+            return False
+        self._silence = self.first if fresh else min(max(self.first, LONGEST_SILENCE), self._silence * 2)
+        self._told = dict.fromkeys(files, now)
+        return True
+
+
 class ArrivalTrigger(BaseEventTrigger):
     """Nudges intake when files that no batch has taken are complete on a pipeline's source.
 
     One event for everything that is due, with counts; never a work list, because Airflow 3.3.2 strands events that
-    arrive in a burst. The same files are announced again after ``reemit_after`` seconds while nobody claimed them. An
+    arrive in a burst. The same files are announced again after ``reemit_after`` seconds while nobody claimed them, and
+    then after twice as long each time, up to ten minutes: a sweep that claimed nothing new will not do so soon. An
     unreachable source or account is logged, and asked again after a pause that grows to a minute.
 
     Args:
@@ -196,7 +219,7 @@ class ArrivalTrigger(BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch for ever."""
         eye: Eye | None = None
-        told: dict[Seen, float] = {}
+        telling = Telling(self.reemit_after)
         trouble = 0
         while True:
             try:
@@ -212,10 +235,7 @@ class ArrivalTrigger(BaseEventTrigger):
             if trouble:
                 self.log.info("Arrivals of %s are watched again after %d failed tries", self.pipeline, trouble)
                 trouble = 0
-            now = time.monotonic()
-            told = {one: told[one] for one in due if one in told}
-            if any(now - told.get(one, -self.reemit_after) >= self.reemit_after for one in due):
-                told = dict.fromkeys(due, now)
+            if telling.due(due, time.monotonic()):
                 self.log.info("%d complete files of %s are unclaimed", len(due), self.pipeline)
                 size = sum(one.size for one in due)
                 yield TriggerEvent({"pipeline": self.pipeline, "files": len(due), "bytes": size})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import threading
@@ -20,9 +21,16 @@ from edgeloop.errors import UnreachableError
 from edgeloop.records import Batch, Certificate, sha256_hex
 from edgeloop.share import Folder, broken
 from edgeloop.share.journal import Journal
+from edgeloop.share.source import Seen
 from edgeloop_airflow.assets import Assets
 from edgeloop_airflow.emission import fate_of, holder, listens
-from edgeloop_airflow.share import ArrivalTrigger, BrokenDeliveryError, CheckDeliveriesOperator, ClaimBatchesOperator
+from edgeloop_airflow.share import (
+    ArrivalTrigger,
+    BrokenDeliveryError,
+    CheckDeliveriesOperator,
+    ClaimBatchesOperator,
+    Telling,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -267,6 +275,31 @@ def test_what_is_broken_is_told_and_the_rest_is_claimed(floor: Floor, capsys: py
 
 
 @pytest.mark.fault
+def test_a_file_that_may_not_be_read_is_told_and_the_rest_is_claimed(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One file without the right to it stops no intake; who is on call hears of it when it stays so."""
+    floor.month("north", "2014-01")
+    floor.month("south", "2014-01")
+    real = os.open
+
+    def closed(path: Any, *more: Any, **how: Any) -> int:
+        if str(path).startswith("south"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *more, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", closed)
+        assert paths(floor, claim(floor)[0]) == ["north_2014-01.csv"]
+    check(floor, minutes=14)
+    with pytest.raises(BrokenDeliveryError, match=r"south_2014-01\.csv: may not be read"):
+        check(floor, minutes=16)
+    floor.states["tiny_power_intake", "claim", "run-1"] = "success"
+    assert paths(floor, claim(floor, "run-2")[0]) == ["north_2014-01.csv", "south_2014-01.csv"]
+    check(floor, minutes=60)
+
+
+@pytest.mark.fault
 @pytest.mark.parametrize("raw", [b"", b"{}", b'[{"path": 1}]', b"[3]"])
 def test_a_spoilt_report_stops_no_intake(floor: Floor, raw: bytes) -> None:
     """It is what on-call reads; the next look writes it anew."""
@@ -384,6 +417,19 @@ def test_unclaimed_files_are_announced_again(floor: Floor) -> None:
         assert last is None
 
     watching(floor, script, reemit_after=0.5)
+
+
+def test_files_that_nobody_can_claim_start_an_intake_less_and_less_often() -> None:
+    """For want of a right or a group they were told of every minute for ever; what is new is told of at once."""
+    left, new = Seen("readme.csv", 5, 1), Seen("north_2014-01.csv", 5, 1)
+    telling = Telling(60.0)
+    told = [now for now in range(0, 3600, 10) if telling.due((left,), now)]
+    assert told == [0, 60, 180, 420, 900, 1500, 2100, 2700, 3300]
+    assert telling.due((left, new), 3601)
+    assert not telling.due((left,), 3660)
+    assert telling.due((left,), 3661)
+    assert not telling.due((), 9999)
+    assert telling.due((left,), 10000)
 
 
 def test_a_new_file_does_not_wait_for_the_repetition(floor: Floor) -> None:

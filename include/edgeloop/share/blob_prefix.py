@@ -7,15 +7,16 @@ import os
 import time
 from dataclasses import dataclass
 from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeloop.errors import ConfigurationError, IntegrityError, NotFoundError, UnreachableError
+from edgeloop.share.copy import Copy
 from edgeloop.share.names import Matching, inner, refused, shown, speakable
 from edgeloop.share.source import EVERYTHING, Broken, Listing, Scope, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from edgeloop.azure.blob import BlobContainer, BlobItem
     from edgeloop.azure.wire import Ranged
@@ -119,7 +120,7 @@ class BlobPrefix:
                 raise ChangedError
 
         try:
-            with (copy_to or Path(os.devnull)).open("wb") as target:
+            with Copy(copy_to) as target:
                 if not seen.size:  # of an empty blob no range can be asked, and no etag is told
                     return sha256.hexdigest() if self.look(seen.path) == seen else None
                 for chunk in self.container.chunks(self._name(seen.path), seen=is_it):

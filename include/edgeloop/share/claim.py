@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from edgeloop.catalog import Snapshot
-    from edgeloop.share.source import FileSource, Seen
+    from edgeloop.share.source import Broken, FileSource, Seen
     from edgeloop.store import Store
 
 CLAIMS = "claims"
@@ -46,6 +46,8 @@ class Intake:
     unsettled: int = 0
     changed: int = 0
     """Complete files that changed while they were read; they settle again."""
+    closed: tuple[Broken, ...] = ()
+    """Complete files that may not be read; everything else was claimed."""
     ungrouped: int = 0
     """Files that match the pattern but not the group expression."""
     kept: int = 0
@@ -163,6 +165,7 @@ class Claim:
             found=len(asked) - len(mine),
             unsettled=waiting,
             changed=self.revisions.changed,
+            closed=tuple(sorted(self.revisions.closed.values())),
             ungrouped=sum(1 for one in files if not group_of(one.path, expression)),
             kept=sum(one.kept for one in revisions if one.batch is not None),
             files=len(files),

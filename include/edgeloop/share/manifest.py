@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from edgeloop.errors import IntegrityError, NotFoundError
 from edgeloop.share.complete import Verdict, folder_of
-from edgeloop.share.names import shown, speakable
+from edgeloop.share.names import shown, speakable, unreadable
 from edgeloop.share.settle import NS, Rule
-from edgeloop.share.source import Broken
+from edgeloop.share.source import Broken, ClosedError
 
 if TYPE_CHECKING:
     from edgeloop.share.scan import Seen
@@ -193,6 +193,8 @@ class Manifests:
                 self._parsed[marker] = parse(self.files.text(marker.path), folder_of(marker.path))
             except NotFoundError:
                 return None
+            except ClosedError:
+                return unreadable(marker.path).reason  # asked again: a right that is given changes no file
             except IntegrityError:
                 self._parsed[marker] = f"is larger than {LIMIT_BYTES} bytes"
             except ManifestError as error:
@@ -232,7 +234,10 @@ class Manifests:
     def _costly(self, entry: Entry, seen: Seen, marker: Seen) -> str:
         if self.files.trusted(seen):
             return ""
-        sha256 = self._digests.get(seen) or self.files.sha256(seen)
+        try:
+            sha256 = self._digests.get(seen) or self.files.sha256(seen)
+        except ClosedError:
+            return unreadable(seen.path).reason
         if sha256 is None:
             return "changed while it was read"
         self._digests[seen] = sha256

@@ -45,6 +45,11 @@ def no_entry(path: str) -> Broken:
     return Broken(shown(path), "may not be looked at; give the connection's user the right to list it")
 
 
+def unreadable(path: str) -> Broken:
+    """What is told about a file that may be seen and not be read."""
+    return Broken(path, "may not be read; give the connection's user the right to read it")
+
+
 def inner(folder: str, connection: str, place: str) -> str:
     """``folder`` as a plain relative path; raises ``ConfigurationError`` if it leads out of ``place``."""
     plain = PurePosixPath(folder.replace("\\", "/"))

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 from edgeloop.records import Batch, FileRef
 from edgeloop.share.grouping import group_of
 from edgeloop.share.journal import mark
-from edgeloop.share.names import matcher
+from edgeloop.share.names import matcher, unreadable
+from edgeloop.share.source import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edgeloop.catalog import Snapshot
-    from edgeloop.share.source import FileSource, Seen
+    from edgeloop.share.source import Broken, FileSource, Seen
     from edgeloop.store import Store
 
 
@@ -61,6 +62,8 @@ class Revisions:
         self.snapshot, self.source, self.store = snapshot, source, store
         self.claimed, self.force, self.clock = claimed, force, clock
         self._read: dict[Seen, str | None] = {}
+        self.closed: dict[Seen, Broken] = {}
+        """Files that could not be read for want of a right; their groups go on without them."""
 
     @property
     def changed(self) -> int:
@@ -95,7 +98,11 @@ class Revisions:
 
     def _ref(self, seen: Seen, before: FileRef | None) -> FileRef | None:
         # Claimed in this state last, so the standing batch holds its digest: a late file must not cost reading a month.
-        sha256 = before.sha256 if before is not None and self.claimed(seen) else self.digest(seen)
+        try:
+            sha256 = before.sha256 if before is not None and self.claimed(seen) else self.digest(seen)
+        except ClosedError:
+            self.closed[seen] = unreadable(seen.path)
+            return None
         return None if sha256 is None else FileRef(path=seen.path, size=seen.size, sha256=sha256)
 
     def _stays(self, path: str, group: str) -> bool:

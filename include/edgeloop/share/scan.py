@@ -8,19 +8,20 @@ import math
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from edgeloop.errors import IntegrityError, NotFoundError, UnreachableError
+from edgeloop.share.copy import Copy
 from edgeloop.share.find import Find, program
 from edgeloop.share.names import Matching, inner, shown
 from edgeloop.share.patience import Patience
-from edgeloop.share.source import EVERYTHING, Listing, Scope, Seen
+from edgeloop.share.source import EVERYTHING, ClosedError, Listing, Scope, Seen
 from edgeloop.share.walk import TooManyError, Walk, descended, reached
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 __all__ = ["SCAN_SECONDS", "Folder", "Seen"]
 
@@ -117,7 +118,7 @@ class Folder:
         sha256, done = hashlib.sha256(), [0]
 
         def read() -> None:
-            with self._opened(seen.path) as source, (copy_to or Path(os.devnull)).open("wb") as target:
+            with self._opened(seen.path) as source, Copy(copy_to) as target:
                 while chunk := source.read(READ_BYTES):
                     sha256.update(chunk)
                     target.write(chunk)
@@ -136,6 +137,13 @@ class Folder:
             left="everything on the share and everything claimed so far",
             next=f"Check that {self.path} is mounted on this worker and readable, and extra.path in "
             f"`airflow connections get {self.connection}`; then clear the task.",
+        )
+
+    def _closed(self, path: str) -> ClosedError:
+        return ClosedError(
+            f"{shown(path)} on the share behind connection {self.connection!r} may not be read by this worker.",
+            left="the file, and everything else on the share",
+            next=f"Give user {os.geteuid()} of the worker the right to read it; then clear the task.",
         )
 
     def _bounded(self, work: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
@@ -191,6 +199,8 @@ class Folder:
             except OSError as error:
                 if error.errno in GONE:
                     raise gone from None
+                if isinstance(error, PermissionError):
+                    raise self._closed(path) from None
                 raise
         with os.fdopen(file, "rb", buffering=0) as source:
             if not S_ISREG(os.fstat(file).st_mode):

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from edgeloop.errors import ConfigurationError, IntegrityError, NotFoundError, UnreachableError
+from edgeloop.errors import IntegrityError, NotFoundError, UnreachableError
 from edgeloop.share import smb_wire as wire
+from edgeloop.share.copy import Copy
 from edgeloop.share.names import Matching, inner, shown
 from edgeloop.share.smb_link import Address, Link, Reply, run
 from edgeloop.share.smb_walk import Walk
-from edgeloop.share.source import EVERYTHING, Listing, Scope, Seen
+from edgeloop.share.source import EVERYTHING, ClosedError, Listing, Scope, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 T = TypeVar("T")
 WHOLE_SECONDS = 1800.0
@@ -127,7 +127,7 @@ class SmbShare:
             sha256 = hashlib.sha256()
             if not same(link):
                 return None
-            with (copy_to or Path(os.devnull)).open("wb") as target:
+            with Copy(copy_to) as target:
                 for chunk in self._chunks(link, seen.path, where):
                     sha256.update(chunk)
                     target.write(chunk)
@@ -144,7 +144,7 @@ class SmbShare:
             return
         where = f"{shown(path) or 'the folder'} on {self.host}:{self.port} behind connection {self.connection!r}"
         if reply.status == wire.ACCESS_DENIED:
-            raise ConfigurationError(
+            raise ClosedError(
                 f"User {self.user!r} may not read {where}.",
                 left="everything on the share and everything claimed so far",
                 next="Give that user the right to read it, then clear the task.",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from json import encoder
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from edgeloop.errors import ConfigurationError
 from edgeloop.records import sha256_hex
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ class Broken(NamedTuple):
 
     path: str
     reason: str
+
+
+class ClosedError(ConfigurationError):
+    """A file that is there and may not be read by us."""
 
 
 class Listing(NamedTuple):
@@ -104,9 +109,15 @@ class FileSource(Protocol):
         ...
 
     def read(self, path: str, limit: int) -> bytes:
-        """The bytes of a small file such as a manifest; raises ``NotFoundError``, ``IntegrityError`` above limit."""
+        """The bytes of a small file such as a manifest; raises ``NotFoundError``, ``IntegrityError`` above limit.
+
+        A file that may not be read is a ``ClosedError``.
+        """
         ...
 
     def digest(self, seen: Seen, copy_to: Path | None = None) -> str | None:
-        """The sha256 of a file's bytes, copied to ``copy_to`` on the way; None if it is not the file that was seen."""
+        """The sha256 of a file's bytes, copied to ``copy_to`` on the way; None if it is not the file that was seen.
+
+        Raises ``ClosedError`` if it may not be read, ``ScratchError`` if the copy cannot be written here.
+        """
         ...

@@ -135,10 +135,12 @@ class Tripwire:
     def __init__(self, spring: Callable[[], object]) -> None:
         self.spring, self.sprung = spring, False
 
-    @contextlib.contextmanager
-    def open(self, _: str) -> Iterator[Tripwire]:
+    def open(self, _: str) -> Tripwire:
         """What a path's open gives."""
-        yield self
+        return self
+
+    def close(self) -> None:
+        """What an open file's end is."""
 
     def write(self, _: bytes) -> None:
         """What an open file takes."""

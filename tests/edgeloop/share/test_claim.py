@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.edgeloop.share.conftest import PIPELINE
@@ -106,6 +107,34 @@ def test_files_of_no_group_are_counted_and_left(claim: Callable[..., Intake], dr
     drop("readme.csv")
     intake = claim()
     assert (intake.emit, intake.ungrouped, intake.files) == ((), 1, 1)
+
+
+@pytest.mark.fault
+def test_a_file_that_may_not_be_read_holds_up_no_other(
+    claim: Callable[..., Intake], drop: Drop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its group is claimed without it; once the right is given, it makes a new revision."""
+    for name in ("north_2014-01.csv", "south_2014-01.csv", "south_2014-02.csv", "north_2014-03.csv"):
+        drop(name, name)
+    real = os.open
+
+    def closed(path: Any, *more: Any, **how: Any) -> int:
+        if str(path).startswith("south"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *more, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", closed)
+        intake = claim()
+    assert [(one.group, [file.path for file in one.files]) for one in intake.emit] == [
+        ("2014-01", ["north_2014-01.csv"]),
+        ("2014-03", ["north_2014-03.csv"]),
+    ]
+    assert [one.path for one in intake.closed] == ["south_2014-01.csv", "south_2014-02.csv"]
+    assert "give the connection's user the right" in intake.closed[0].reason
+    later = claim("run 2")
+    assert [(one.group, len(one.files)) for one in later.emit] == [("2014-01", 2), ("2014-02", 1)]
+    assert later.closed == ()
 
 
 def test_a_group_is_spelled_for_keys_and_blobs() -> None:

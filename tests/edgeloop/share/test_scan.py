@@ -11,7 +11,7 @@ import pytest
 from edgeloop.errors import NotFoundError, UnreachableError
 from edgeloop.share import Folder
 from edgeloop.share.patience import Patience
-from edgeloop.share.source import Scope
+from edgeloop.share.source import ClosedError, Scope
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,7 +134,7 @@ def test_a_pipe_in_a_files_place_is_not_waited_for(share: Path) -> None:
 
 
 def test_a_file_that_may_not_be_read_is_told(share: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is no changed file: somebody must give the right, so the error is raised."""
+    """It is no changed file, and the share is there: somebody must give the right to this file."""
     path = write(share, "a.csv")
     seen = folder(share).look("a.csv")
     assert seen is not None
@@ -143,7 +143,7 @@ def test_a_file_that_may_not_be_read_is_told(share: Path, monkeypatch: pytest.Mo
         one.chmod(one.stat().st_mode | 0o055)
     os.seteuid(12345)
     try:
-        with pytest.raises(UnreachableError, match="Permission denied"):
+        with pytest.raises(ClosedError, match=r"a\.csv on the share .* may not be read"):
             folder(share).digest(seen)
     finally:
         os.seteuid(0)

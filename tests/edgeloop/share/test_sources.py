@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.edgeloop.share.places import CONNECTION, Place, Tripwire, blob_at, folder_at, silence, smb_at
 
 from edgeloop.errors import ConfigurationError, IntegrityError, NotFoundError, UnreachableError
+from edgeloop.share.copy import ScratchError
 from edgeloop.share.source import Scope, Seen
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from edgeloop.share.source import FileSource
 
 REAL = [
@@ -160,6 +160,19 @@ def test_a_file_rewritten_while_it_is_read_has_no_digest(place: Place) -> None:
     trap = Tripwire(lambda: place.put("a.csv", b"2" * 9 * MIB))
     assert source.digest(seen, trap) is None  # type: ignore[arg-type]
     assert trap.sprung
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("size", [10, 9 * MIB], ids=["at the end", "on the way"])
+def test_a_full_disk_here_is_no_source_that_is_gone(place: Place, size: int) -> None:
+    """On-call is sent to the worker's disk and not to the share, which answers as before."""
+    place.put("a.csv", b"1" * size)
+    source = place.source()
+    seen = only(source)
+    with pytest.raises(ScratchError, match="No space left on device") as caught:
+        source.digest(seen, Path("/dev/full"))
+    assert "df -h /dev" in caught.value.next
+    assert source.digest(seen) == sha256(b"1" * size)
 
 
 @pytest.mark.fault

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -301,6 +302,31 @@ def test_a_delivery_is_looked_at_as_often_as_a_file(tmp_path: Path) -> None:
     one = Bench(tmp_path, Policy(complete="manifest", marker="*.sha256", rule=rule))
     one.put("m.sha256", f"{'0' * 64}  a.csv\n")
     assert [list(told(one.look(100))) for _ in range(3)] == [[], [], ["a.csv"]]
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("closed", ["a.csv", "m.sha256"])
+def test_what_a_manifest_names_and_may_not_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    """A right that is missing on one file ends no look; given later, it changes no file and counts all the same."""
+    one = bench_of(tmp_path, "manifest", "*.sha256")
+    one.put("m.sha256", f"{one.put('a.csv')}  a.csv\n")
+    one.put("n.sha256", f"{one.put('b.csv', 'y')}  b.csv\n")
+    real = os.open
+
+    def refuses(path: Any, *more: Any, **how: Any) -> int:
+        if path == closed:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *more, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuses)
+        for _ in range(3):
+            found = one.look(5.0)
+    assert [file.path for file in found.ready] == ["b.csv"]
+    assert [(file.path, "may not be read; give" in file.reason) for file in found.broken] == [(closed, True)]
+    assert [file.path for file in one.look().ready] == ["a.csv", "b.csv"]
 
 
 def test_a_file_that_changed_after_its_manifest_waits_for_a_new_one(tmp_path: Path) -> None:
