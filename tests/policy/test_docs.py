@@ -104,3 +104,17 @@ def test_commands_of_the_documentation_exist(checkout: Checkout) -> None:
     named = {verb for page in pages for verb in spoken.findall(page.read_text(encoding="utf-8"))}
     assert named
     assert named <= verbs
+
+
+def test_every_kind_of_fault_is_described(checkout: Checkout) -> None:
+    """Whoever is told that a kind of `make faults` does not hold finds in the lab's runbook what was struck."""
+    from lab.campaign_kinds import KINDS
+
+    text = (checkout.root / "docs" / "runbooks" / "lab.md").read_text(encoding="utf-8")
+    names = {one.name for one in KINDS}
+    stages = {name for name in names if name.startswith("worker_killed_in_")}
+    row = re.search(r"^\| `worker_killed_in_<stage>` \| (.+) \|$", text, re.MULTILINE)
+    assert row
+    assert [one for one in sorted(stages) if one.removeprefix("worker_killed_in_") not in row.group(1)] == []
+    assert [one for one in sorted(names - stages) if f"`{one}`" not in text] == []
+    assert f", {len(names)} kinds:" in (checkout.root / "README.md").read_text(encoding="utf-8")
