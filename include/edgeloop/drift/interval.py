@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgeloop import registry
 from edgeloop.drift.certified import covering, evidence, newest_certificates, parts_of, prediction_logs, table_of
 from edgeloop.drift.join import Labels, Predictions, in_order, join, split_lines
-from edgeloop.drift.judge import INCONCLUSIVE, Policy, Tally, Verdict, choose, judge, tally
+from edgeloop.drift.judge import INCONCLUSIVE, Policy, Tally, choose, judge, tally
 from edgeloop.drift.labels import bounds, intervals_between, missing_sites, watermark
 from edgeloop.drift.retrain import refusal
 from edgeloop.records import Certificate, DriftVerdict, ModelVersion, canonical_json, sha256_hex
@@ -128,8 +128,9 @@ def settle(
 ) -> DriftVerdict:
     """Judge the champion, or the registered model with the most rows, and store the verdict.
 
-    The identity of a verdict that decides is interval, model and label watermark. An inconclusive one also carries
-    which logs there were, so that predictions carried up later are judged; a forced one carries the reason.
+    The identity of a verdict that decides about the champion is interval, model and label watermark. An inconclusive
+    one, or one about another model, also carries which logs there were, so that predictions of the champion that are
+    carried up later are judged; a forced one carries the reason.
     """
     models = {one.sha256: one for one in bench.store.all(ModelVersion)} | {champion.sha256: champion}
     known = [one for one in examination.tallies if one.sha256 in models]
@@ -142,7 +143,7 @@ def settle(
             origin=origin,
             interval=ground.key,
             model=model.id,
-            watermark=_mark(ground, verdict, force),
+            watermark=_mark(ground, force, final=verdict.outcome != INCONCLUSIVE and model.id == champion.id),
             rows=verdict.rows,
             accuracy=verdict.accuracy,
             reference=verdict.reference,
@@ -190,9 +191,9 @@ def _keys(certificate: Certificate, spec: Pipeline) -> Iterable[str]:
     return intervals_between(certificate.event_start, certificate.event_end, spec.drift.interval)
 
 
-def _mark(ground: Ground, verdict: Verdict, force: str) -> str:
+def _mark(ground: Ground, force: str, *, final: bool) -> str:
     mark = ground.watermark
-    if verdict.outcome == INCONCLUSIVE:
+    if not final:
         mark += f"+{evidence(ground.logs)[:SHORT]}"
     if force:
         mark += f"+{sha256_hex(force.encode())[:SHORT]}"

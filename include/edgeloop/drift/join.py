@@ -123,15 +123,15 @@ def parse(line: bytes) -> Prediction | None:
         row: dict[str, Any] = json.loads(line)
         y, sha256, site = row["y"], row["sha256"], row["site"]
         time = instant(row["event_time"])
+        # JSON knows integers that are no float: as an error it would end the judging of the whole interval.
+        number = math.nan if y is None else float(y) if type(y) in (int, float) else None
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-    if y is None:
-        y = math.nan
-    if isinstance(y, bool) or not isinstance(y, int | float) or not isinstance(site, str):
+    if number is None or not isinstance(site, str):
         return None
     if not isinstance(sha256, str) or len(sha256) != SHA256_DIGITS:
         return None
-    return Prediction(sha256=sha256, site=site, time=round(time.timestamp() * 1_000_000), y=float(y))
+    return Prediction(sha256=sha256, site=site, time=round(time.timestamp() * 1_000_000), y=number)
 
 
 def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:

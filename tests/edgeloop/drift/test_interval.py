@@ -171,6 +171,25 @@ def test_the_model_that_predicted_is_judged(plant: Plant) -> None:
     assert unjudged(plant.bench) == []
 
 
+def test_a_champion_whose_logs_come_late_is_judged_after_its_predecessor(plant: Plant) -> None:
+    """Its predecessor had the most rows and got the verdict; that one ends nothing when the champion's rows arrive."""
+    old = plant.promote(plant.model(1))
+    new = plant.promote(plant.model(2))
+    plant.certify("2014-11")
+    for site in SITES:
+        plant.predict("2014-11", old, 110.0, site=site)
+    assert _judge(plant, new).model == old.id
+    assert unjudged(plant.bench) == []
+
+    for site in SITES:
+        plant.predict("2014-11", new, 300.0, site=site, start="b")
+
+    assert unjudged(plant.bench) == ["2014-11"]
+    verdict = _judge(plant, new)
+    assert (verdict.model, verdict.verdict) == (new.id, "fallen")
+    assert refusal(plant.bench.store, verdict) == ""
+
+
 def test_an_unregistered_models_rows_are_not_judged(plant: Plant) -> None:
     """What somebody ran by hand on a device is no evidence against the champion, however much of it there is."""
     champion = plant.promote(plant.model(1))

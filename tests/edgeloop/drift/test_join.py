@@ -79,6 +79,8 @@ def test_of_repeated_predictions_the_last_wins_for_each_model() -> None:
         _line(time=17),  # type: ignore[arg-type]
         _line(y="100.5"),
         _line(y=True),
+        _line(y=10**400),
+        _line(y=-(10**400)),
         _line(y=[1.0, 2.0]),
         _line(site=None),
         _line(site=["A"]),
