@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from edgeloop.errors import ConfigurationError, IntegrityError, NotFoundError, UnreachableError
+from edgeloop.errors import ConfigurationError, EdgeloopError, IntegrityError, NotFoundError
 from edgeloop.lineage.chain import Check, Node, State
+from edgeloop.lineage.fields import unreadable
 from edgeloop.lineage.links import labelled, short
 from edgeloop.lineage.stored import Blobs, Stored, restore
 from edgeloop.record_base import sha256_hex
@@ -134,7 +135,8 @@ class Reader:
             labels = self.images.config(repository, manifest).get("config", {}).get("Labels") or {}
         except (IntegrityError, NotFoundError) as error:
             return (Check.of(what, error.what),)
-        except (UnreachableError, ConfigurationError) as error:
+        except EdgeloopError as error:
+            # Whatever keeps it from answering: a proxy's 400 took the whole chain with it.
             return (Check(what=what, state=State.UNPROVEN, found=error.what),)
         return Check.of(what, ""), labelled(labels, image, model)
 
@@ -151,6 +153,9 @@ class Reader:
         else:
             if not isinstance(record, kind):
                 check = Check.of(what, f"it is a {record.kind}")
+                return Read(id=record_id, kind=kind, record=None, check=check)
+            if wrong := unreadable(record):
+                check = Check.of(what, f"it was changed: {', '.join(wrong)} cannot be what was written")
                 return Read(id=record_id, kind=kind, record=None, check=check)
             check = Check.of(what, "" if record.id == record_id else f"it was changed: it hashes to {short(record.id)}")
             return Read(id=record_id, kind=kind, record=record, check=check)

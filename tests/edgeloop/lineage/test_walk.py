@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
-from edgeloop.errors import NotFoundError, UnreachableError
+from edgeloop.errors import ConflictError, NotFoundError, UnreachableError
 from edgeloop.lineage import upward
 from edgeloop.lineage.chain import State
 from edgeloop.lineage.find import Subject
+from edgeloop.lineage.tree import draw
 from edgeloop.lineage.walk import Running, of_device, of_record
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from tests.edgeloop.lineage.conftest import World
 
+    from edgeloop.errors import EdgeloopError
     from edgeloop.lineage.chain import Lineage, Node
 
 SITES = ("R80711", "R80721")
@@ -171,6 +174,35 @@ def test_a_broken_link_is_shown_and_the_rest_of_the_chain_with_it(
     assert len(kinds(found.made_of)) == len(UP) - len(lost)
 
 
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [
+        ("image", "reference", None),
+        ("image", "model", 5),
+        ("model", "sha256", None),
+        ("model", "tags", [None]),
+        ("training_run", "seconds", "long"),
+        ("dataset", "certificates", None),
+        ("certificate", "etags", 5),
+        ("certificate", "batch", {}),
+        ("batch", "files", [{"path": None, "size": 1, "sha256": ""}]),
+        ("rollout", "devices", None),
+    ],
+)
+def test_a_record_that_cannot_be_read_any_more_is_broken_and_hides_nothing_else(
+    world: World, kind: str, field: str, value: object
+) -> None:
+    """Somebody put a number where a text belongs: the chain is told up to there, from the other side too."""
+    name = next(one for one in sorted(world.memory.objects) if one.startswith(f"records/{kind}/"))
+    body = json.loads(world.memory.objects[name])
+    body["record"][field] = value
+    world.memory.objects[name] = json.dumps(body).encode()
+    chains = [of(world, "image", world.image().id), of(world, "batch", world.batch("2014-02").id)]
+    told = {found for chain in chains for found in broken(chain)}
+    assert (kind, f"it was changed: {field} cannot be what was written") in told
+    assert all(draw(chain) for chain in chains)
+
+
 def test_scripts_that_are_kept_and_are_others_than_ran(world: World) -> None:
     """The kept folder is what it was, but the training says that it ran other code."""
     node = upward.code(world.reader, replace(world.training(), code="f" * 64))
@@ -195,9 +227,10 @@ def test_where_the_trainings_record_is_lost_the_models_tags_lead_on(world: World
     assert kinds(found.made_of) == [one for one in UP if one != "code"]
 
 
-def test_a_registry_that_does_not_answer_leaves_the_link_untried(world: World) -> None:
-    """It is no broken link, and no link that holds."""
-    world.images.error = UnreachableError("The registry did not answer.")
+@pytest.mark.parametrize("kind", [UnreachableError, ConflictError])
+def test_a_registry_that_does_not_answer_leaves_the_link_untried(world: World, kind: type[EdgeloopError]) -> None:
+    """It is no broken link, and no link that holds; so with one that answers 400, as a TLS port asked without does."""
+    world.images.error = kind("The registry did not answer.")
     (found,) = of_device(world.reader, "R80711").wrong()
     assert (found[0].kind, found[1].state, found[1].found) == (
         "image", State.UNPROVEN, "The registry did not answer.",
