@@ -159,6 +159,9 @@ def translated(account: BlobAccount, blob: str, *, role: str = BLOB_ROLE) -> Ite
     except (exceptions.ServiceRequestError, exceptions.ServiceResponseError) as error:
         raise silent(account, error) from None  # the chain would be logged, with the URL
     except exceptions.HttpResponseError as error:
+        if isinstance(error.__cause__, (exceptions.ServiceResponseError, exceptions.IncompleteReadError)):
+            # The SDK's word for an answer that broke off in its body, again and again; it has no status.
+            raise silent(account, error) from None
         status = error.status_code or 0
         if status in REDIRECTS:
             response: Any = error.response

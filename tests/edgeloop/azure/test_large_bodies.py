@@ -8,6 +8,7 @@ import ssl
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Self
 
 import pytest
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from edgeloop.azure.blob import BlobContainer
     from edgeloop.azure.wire import Wire
 
 BIG = bytes(range(256)) * 16 * 1024
@@ -135,24 +137,35 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]
     return context, ca
 
 
+@pytest.fixture
+def serving(opened: Callable[..., tuple[Service, BlobContainer]]) -> Callable[..., tuple[Service, Wire]]:
+    """The same past the SDK, which is how data travels."""
+
+    def start(*manners: str) -> tuple[Service, Wire]:
+        service, container = opened(*manners)
+        return service, container._wire
+
+    return start
+
+
 @pytest.fixture(params=["plain", "TLS"])
-def serving(
+def opened(
     request: pytest.FixtureRequest, tls: tuple[ssl.SSLContext, Path], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., tuple[Service, Wire]]]:
+) -> Iterator[Callable[..., tuple[Service, BlobContainer]]]:
     """Starts a service of such manners, and opens a container there with no pauses between tries."""
     secure = request.param == "TLS"
     monkeypatch.setattr(account, "IDLE_SECONDS", IDLE_SECONDS)
     monkeypatch.setattr(wire, "PAUSES", (0.0,) * 4)
     started: list[Service] = []
 
-    def start(*manners: str) -> tuple[Service, Wire]:
+    def start(*manners: str) -> tuple[Service, BlobContainer]:
         service = Service(manners=list(manners), tls=tls[0] if secure else None).__enter__()
         started.append(service)
         where = f"{'https' if secure else 'http'}://127.0.0.1:{service.port}/hub"
         text = f"DefaultEndpointsProtocol=https;AccountName=hub;AccountKey={KEY};BlobEndpoint={where}"
         ca = str(tls[1]) if secure else ""
-        opened = BlobAccount(connection="hub", connection_string=text, preset="stack_hub", ca_file=ca)
-        return service, opened.container("data")._wire
+        hub = BlobAccount(connection="hub", connection_string=text, preset="stack_hub", ca_file=ca)
+        return service, hub.container("data")
 
     yield start
     for one in started:
@@ -200,6 +213,23 @@ def test_a_service_that_never_takes_all_of_it_is_unreachable(
         _ = one.stage("b", "01", BIG) if up else one.fetch("b", 0, len(BIG))
     assert service.tried == 1 + account.RETRIES
     assert service.bodies == []
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("manner", ["hang up", "stall"])
+@pytest.mark.parametrize("up", [True, False], ids=["up", "down"])
+def test_so_it_is_for_what_the_sdk_sends(
+    opened: Callable[..., tuple[Service, BlobContainer]], monkeypatch: pytest.MonkeyPatch, manner: str, *, up: bool
+) -> None:
+    """Records, ledgers and their heads: an answer that breaks off is no error of the SDK's that nobody knows."""
+    monkeypatch.setattr(account, "RETRIES", 0)
+    monkeypatch.setattr("azure.storage.blob._download.time", SimpleNamespace(sleep=lambda _: None))
+    service, container = opened("", *[manner] * 9)
+    container.ensure()
+    with pytest.raises(UnreachableError, match="'hub' did not answer") as caught:
+        _ = container.put_new("b", BIG[:-1]) if up else container.get("b")
+    assert "airflow connections get hub" in caught.value.next
+    assert service.tried > 1
 
 
 @pytest.mark.fault
