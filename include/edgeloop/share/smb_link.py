@@ -137,8 +137,15 @@ class Link:
 
     def close(self) -> None:
         """End the connection. The server forgets what was open."""
-        if self._made.transport is not None:
-            self._made.disconnect(close=False)
+        transport = self._made.transport
+        if transport is None:
+            return
+        if self.owner != os.getpid():
+            # A process forked since: to disconnect would end the session of the one that made it, and wait for ever
+            # for a lock that its reading thread held.
+            transport._sock.close()  # noqa: SLF001 - there is no other way to its socket
+            return
+        self._made.disconnect(close=False)
 
     def _watch_the_peer(self) -> None:
         # A peer without power never closes anything: what is sent to it must be acknowledged, or the socket ends.

@@ -22,6 +22,7 @@ from edgeloop.share.complete import Policy
 from edgeloop.share.settle import Rule
 from edgeloop.share.smb import SmbShare
 from edgeloop.share.smb_link import Link
+from edgeloop.share.source import ClosedError
 from edgeloop.share.watch import Watch
 
 if TYPE_CHECKING:
@@ -148,6 +149,24 @@ def test_a_server_that_was_restarted_is_asked_again(
     smbd.stop()
     with pytest.raises(UnreachableError, match=r"behind connection 'plant' did not answer.*refused"):
         source.scan()
+
+
+@pytest.mark.fault
+def test_a_forked_process_makes_a_session_of_its_own(place: Place, links: list[Link]) -> None:
+    """It neither ends its parent's nor waits for a lock that a thread of the parent's held."""
+    source = place.source()
+    source.check()
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(round(DEADLINE_S))
+        with contextlib.suppress(BaseException):
+            source.check()
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    source.check()
+    assert len(links) == 1
 
 
 @pytest.mark.fault
@@ -338,6 +357,25 @@ def test_a_folder_that_may_not_be_listed_is_told(server: Callable[..., Server], 
     found = smbd.share(below="closed-test", pattern="*.csv").listing()
     assert [one.path for one in found.files] == ["b.csv"]
     assert [(one.path, "the right to" in one.reason) for one in found.broken] == [("shut", True)]
+
+
+def test_a_file_that_may_not_be_read_is_told(server: Callable[..., Server], site: Site, links: list[Link]) -> None:
+    """By its own name, and not as a server that is gone."""
+    smbd = server()
+    text = smbd.config.read_text()
+    smbd.stop()
+    smbd.config.write_text(text.replace("force user = root", "force user = nobody"))
+    root = Path(site.share.path) / "unread-test"
+    root.mkdir()
+    (root / "a.csv").write_text("1")
+    for one in (root, *root.parents):
+        one.chmod(one.stat().st_mode | 0o055)
+    (root / "a.csv").chmod(0o600)
+    smbd.start()
+    source = smbd.share(below="unread-test", pattern="*.csv")
+    (seen,) = source.scan()
+    with pytest.raises(ClosedError, match=r"may not read unread-test/a\.csv|may not read a\.csv"):
+        source.digest(seen)
 
 
 def test_reparse_points_of_windows_are_links_only_if_they_say_so() -> None:
