@@ -86,7 +86,7 @@ def images(desk: Desk, *, mend: bool) -> tuple[Difference, ...]:
 
     def holds(repository: str, digest: str) -> bool:
         try:
-            return registry.find(repository, digest) is not None
+            return registry.whole(repository, digest)
         except IntegrityError:
             return False
 

@@ -97,6 +97,14 @@ class Registry:
         """Whether the registry holds that tag or digest."""
         return registry_manifests.read(self.wire, repository, reference) is not None
 
+    def whole(self, repository: str, reference: str) -> bool:
+        """Whether it holds that image with every blob that its manifest names; nothing of them is read."""
+        found = self.find(repository, reference)
+        return found is not None and all(
+            registry_blobs.holds(self.wire, repository, one.digest, one.size, Deadline.after(WHOLE_SECONDS))
+            for one in (found.config, *found.layers)
+        )
+
     def config(self, repository: str, manifest: Manifest) -> dict[str, Any]:
         """The image's configuration as stored: environment, command, labels, layers."""
         body: dict[str, Any] = json.loads(self.blob(repository, manifest.config.digest))

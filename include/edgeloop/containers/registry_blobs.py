@@ -20,17 +20,21 @@ LOG = logging.getLogger(__name__)
 
 
 def has(wire: Wire, repository: str, content: Content, deadline: Deadline) -> bool:
-    """Whether the registry holds that blob, of that size."""
-    digest = content.descriptor.digest
+    """Whether the registry holds that blob, of that size, for one who may push."""
+    return holds(wire, repository, content.descriptor.digest, content.descriptor.size, deadline, push=True)
+
+
+def holds(wire: Wire, repository: str, digest: str, size: int, deadline: Deadline, *, push: bool = False) -> bool:
+    """As :func:`has`, of a blob that is known by its digest; ``push`` asks with the right to push."""
     answer = wire.send(
         Call(
             method="HEAD", path=f"/v2/{repository}/blobs/{digest}", doing=f"say whether it has {digest}",
-            repository=repository, push=True, good=(OK, problems.NOT_FOUND),
+            repository=repository, push=push, good=(OK, problems.NOT_FOUND),
         ),
         deadline,
     )  # fmt: skip
     length = answer.headers.get("Content-Length", "")
-    return answer.status == OK and length in {"", str(content.descriptor.size)}
+    return answer.status == OK and length in {"", str(size)}
 
 
 def bring(

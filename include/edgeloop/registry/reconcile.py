@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from edgeloop.registry.backend import ModelRegistry
 
 SHORT, STORE = 16, "the store"
+IMAGE_TAG = "image"
+"""What a push adds to its version last; tags of others say nothing of that."""
 
 
 class What(StrEnum):
@@ -137,11 +139,11 @@ def image_differences(
         if not holds(repository, image.digest):
             key = f"v{number}@{image.model[:SHORT]}"
             remedy = f"push it again: trigger the package DAG with key {key} and a reason as 'force'"
-            says = f"image {image.digest[:19]} of {repository} is missing"
+            says = f"image {image.digest[:19]} of {repository} is missing, or one of its blobs"
             found.append(Difference(version=number, what=What.IMAGE, where=where, says=says, remedy=remedy))
     pushed = {image.model for image in images if image.digest}
     for one in known.values():
-        if one.model in pushed and not one.tags:
+        if one.model in pushed and IMAGE_TAG not in one.tags:
             says, remedy = "no tag of the version names its pushed image", "clear the push task of its package run"
             found.append(Difference(version=one.version, what=What.UNTAGGED, where=STORE, says=says, remedy=remedy))
     return tuple(found)

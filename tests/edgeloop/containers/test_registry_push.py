@@ -224,6 +224,23 @@ def test_a_file_that_changed_since_it_was_digested_is_not_pushed(server: Registr
     assert server.blobs() == [big.blobs[0].descriptor.digest.removeprefix("sha256:")]
 
 
+def test_an_image_whose_manifest_is_there_and_a_blob_is_not_is_no_whole_one(
+    server: RegistryServer, big: ImageContent
+) -> None:
+    """A garbage collection at the wrong moment: no device could pull it; pushed again it is whole."""
+    registry = Registry(server.endpoint())
+    registry.push(REPOSITORY, TAG, big)
+    assert registry.whole(REPOSITORY, big.digest)
+    assert not registry.whole(REPOSITORY, "sha256:" + "0" * 64)
+    lost = big.blobs[1].descriptor.digest.removeprefix("sha256:")
+    blob = server.folder / f"registry/docker/registry/v2/blobs/sha256/{lost[:2]}/{lost}/data"
+    blob.unlink()
+    assert registry.exists(REPOSITORY, big.digest)
+    assert not registry.whole(REPOSITORY, big.digest)
+    registry.push(REPOSITORY, TAG, big)
+    assert registry.whole(REPOSITORY, big.digest)
+
+
 def test_two_pushes_of_one_image_at_once_both_find_it(server: RegistryServer, big: ImageContent) -> None:
     """Neither disturbs the other."""
     found: list[str] = []

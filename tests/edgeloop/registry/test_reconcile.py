@@ -98,6 +98,14 @@ def test_an_image_whose_digest_never_came_back_to_its_version_is_told() -> None:
     assert "push task" in found.remedy
 
 
+def test_a_tag_of_somebody_else_does_not_hide_it() -> None:
+    """A version that has tags all the same, but none that names its image."""
+    image = ModelImage(pipeline="p", model=TWO.model, base="b", reference=f"reg:5000/a/b@{DIGEST}", digest=DIGEST)
+    tagged = replace(TWO, tags={"note": "seen"})
+    (found,) = image_differences([image], (ONE, tagged), lambda *_: True, "edgeloop_registry")
+    assert (found.version, found.what) == (2, What.UNTAGGED)
+
+
 def test_aliases_are_told_with_all_their_versions() -> None:
     """As the mirror takes them: several may be quarantined, and an alias that nobody has is not there."""
     three = replace(TWO, version=3, aliases=frozenset({QUARANTINED, CHALLENGER}))
