@@ -191,7 +191,7 @@ class RestoreOperator(_RolloutOperator):
         if not judged and state_in_run(context, self.gate) != TaskInstanceState.FAILED:
             raise AirflowSkipException("The gate gave no verdict, because nothing was to be switched.")
         now = stage(self.pipeline, context)
-        exposed = now.ring.exposed()
+        exposed = now.ring.ways_back()
         done = None if exposed else now.recorded("restored")
         if done is not None:
             self.log.info("Found: an earlier try restored %s", ", ".join(done.devices) or "no device")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -64,6 +64,11 @@ def judge(one: Observation) -> Verdict:
     )
     outcome, reason = next((outcome, reason) for so, outcome, reason in findings if so)
     return Verdict(outcome=outcome, reason=f"{one.site} {reason}")
+
+
+def since(one: Observation, restarts: int) -> Observation:
+    """An observation that counts only the restarts after the first ``restarts``."""
+    return replace(one, restarts=max(one.restarts - restarts, 0))
 
 
 def decide(observations: Sequence[Observation]) -> Verdict:

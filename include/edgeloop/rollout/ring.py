@@ -8,18 +8,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from edgeloop.errors import EdgeloopError, RolloutFailedError
+from edgeloop.records import ModelImage
 from edgeloop.rollout import history
 from edgeloop.rollout.bytes_ahead import Delivery, predicted, pulled
 from edgeloop.rollout.deliveries import deliveries, note
 from edgeloop.rollout.device import digest_of
-from edgeloop.rollout.exposure import RESTORED, SETTLED, Exposure, close, expose, exposures
-from edgeloop.rollout.gate import Outcome, Verdict
+from edgeloop.rollout.exposure import RESTORED, SETTLED, Exposure, close, expose, exposures, way_back
+from edgeloop.rollout.gate import Outcome, Verdict, since
 from edgeloop.rollout.watch import READY_SECONDS, watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from edgeloop.records import ModelImage
     from edgeloop.rollout.bytes_ahead import Contents
     from edgeloop.rollout.bytes_source import Source
     from edgeloop.rollout.device import Found
@@ -77,7 +77,8 @@ class Ring:
         for site, found in _each(self.sites, self.fleet.look):
             self._note_found(site, found)
             if found.serves != self.wanted.reference:
-                expose(self.store, self.image, site, found.serves, by=self.by)
+                runs = found.serves if found.current is not None and found.current.running else ""
+                expose(self.store, self.image, site, found.serves, by=self.by, runs=runs)
         return _each(self.sites, lambda site: self.fleet.switch(site, self.wanted.reference))
 
     def watch(
@@ -102,6 +103,15 @@ class Ring:
     def exposed(self) -> tuple[Exposure, ...]:
         """Every device the image is on, of this ring and of earlier ones, that was neither restored nor settled."""
         return tuple(exposures(self.store, self.image).values())
+
+    def ways_back(self) -> tuple[Exposure, ...]:
+        """As :meth:`exposed`, each with what a restore brings back: nothing that was itself taken back meanwhile."""
+
+        def images(reference: str) -> list[ModelImage]:
+            digest = digest_of(reference).removeprefix("sha256:")
+            return self.store.children(digest, ModelImage) if digest else []
+
+        return tuple(way_back(self.store, one, self.wanted.reference, images) for one in self.exposed())
 
     def restore(
         self,
@@ -184,7 +194,9 @@ class Ring:
             return "" if current is None else "the image is still there"
         if wanted is None:
             return "" if current is not None and current.serving else "what served before does not run"
-        verdict = watch(lambda: [self.fleet.observe(one.site, wanted)], soak_seconds=0.0)
+        # What served before may have fallen over on another day; only what it does from now on counts.
+        fell = current.restarts if current is not None else 0
+        verdict = watch(lambda: [since(self.fleet.observe(one.site, wanted), fell)], soak_seconds=0.0)
         return "" if verdict.outcome is Outcome.PASS else verdict.reason
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ def roll(yard: Shipyard, one: Ring) -> Verdict:
 
 def restore(yard: Shipyard, one: Ring) -> None:
     """As the restore task does."""
-    exposed = one.exposed()
+    exposed = one.ways_back()
 
     def known(reference: str) -> Wanted | None:
         return yard.wanted(reference) if reference in yard.answers else None
@@ -219,3 +220,55 @@ def test_a_device_that_cannot_be_restored_is_named_and_stays_exposed(shipyard: S
     assert set(exposures(shipyard.store, new)) == {"R80721", "R80736"}
     restore(shipyard, both)
     assert serves(shipyard, old) == dict.fromkeys(EVERY, True)
+
+
+def fall_over(shipyard: Shipyard, site: str) -> None:
+    """End the scorer's process once; its engine starts it again and counts that."""
+    import docker
+
+    client = docker.DockerClient(base_url=shipyard.site.device(site).docker, timeout=30)
+    scorer = client.containers.get(f"edgeloop-scorer-{shipyard.pipeline}")
+    scorer.exec_run(["python3", "-c", "import os; os.kill(1, 15)"])
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        scorer.reload()
+        if (scorer.attrs["RestartCount"], scorer.status) == (1, "running"):
+            client.close()
+            return
+        time.sleep(0.1)
+    raise AssertionError("it was not started again")
+
+
+def test_a_scorer_that_fell_over_long_ago_is_what_served_before_all_the_same(
+    shipyard: Shipyard, old: ModelImage
+) -> None:
+    """A switch died before it touched the device: the restart of another day fails no restore."""
+    fall_over(shipyard, "R80711")
+    one = ring(shipyard, shipyard.ship(NEW, 2), CANARY)
+    cut_off(shipyard, one, {"R80711": 0})
+    restore(shipyard, one)
+    assert one.exposed() == ()
+    assert serves(shipyard, old)["R80711"]
+
+
+def test_a_device_does_not_go_back_to_what_was_taken_back_meanwhile(shipyard: Shipyard, old: ModelImage) -> None:
+    """A newer rollout came over one that was then refused: when the newer fails too, what served before both serves."""
+    refused, newer = (ring(shipyard, shipyard.ship(*one), CANARY) for one in ((NEW, 2), (OTHER, 3)))
+    for one in (refused, newer):
+        assert roll(shipyard, one).outcome is Outcome.PASS
+    restore(shipyard, refused)
+    assert not serves(shipyard, old)["R80711"]
+    restore(shipyard, newer)
+    assert serves(shipyard, old) == dict.fromkeys(EVERY, True)
+    assert ran(shipyard, "R80711")[-1] == old.id
+
+
+def test_a_rollout_begun_again_goes_back_to_what_serves_by_then(shipyard: Shipyard, old: ModelImage) -> None:
+    """It passed its canary once, another became champion, and it is tried again by force: the champion comes back."""
+    early, champion = (ring(shipyard, shipyard.ship(*one), CANARY) for one in ((NEW, 2), (OTHER, 3)))
+    for one in (early, champion):
+        assert roll(shipyard, one).outcome is Outcome.PASS
+    champion.settle()
+    assert roll(shipyard, early).outcome is Outcome.PASS
+    restore(shipyard, early)
+    assert ran(shipyard, "R80711") == [old.id, early.image.id, champion.image.id, early.image.id, champion.image.id]
