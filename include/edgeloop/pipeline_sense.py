@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DAYS_OF_A_MONTH = 31
 LARGEST_FLOAT32 = 3.4028235e38
+YEAR_HOURS, WEEK_SECONDS = 8760, 604_800
 ANY_LEAP_YEAR = datetime(2024, 1, 1, tzinfo=UTC)
 PANDAS_OWN = ("index", "inf", "Inf", "datetime", "list", "tuple")
 """Names that a query may use though no column has them."""
@@ -33,6 +34,7 @@ def doubts(spec: Pipeline) -> Iterator[Refusal]:
     yield from _columns(spec)
     yield from _model(spec)
     yield from _training(spec)
+    yield from _rollout(spec)
     yield from _schedules(spec)
 
 
@@ -91,6 +93,13 @@ def _training(spec: Pipeline) -> Iterator[Refusal]:
             yield Refusal(
                 at=(section, name), remedy=f"{image!r} is no image's name; write for example 'edgeloop/own:1'"
             )
+
+
+def _rollout(spec: Pipeline) -> Iterator[Refusal]:
+    # A number of hours that no calendar has: the DAG of the rollout alone could not be built, and nobody was told.
+    for name, most, told in (("approval_hours", YEAR_HOURS, "a year"), ("soak_seconds", WEEK_SECONDS, "a week")):
+        if getattr(spec.rollout, name) > most:
+            yield Refusal(at=("rollout", name), remedy=f"is longer than {told} ({most}), and holds a ring that long")
 
 
 def _schedules(spec: Pipeline) -> Iterator[Refusal]:

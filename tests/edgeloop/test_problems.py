@@ -138,6 +138,8 @@ def test_a_slip_of_yaml_is_told_with_what_to_type(home: Path, old: str, new: str
         ("image: edgeloop/trainer", "image: ''", "47: training.image: '' is no image's name"),
         ("  folder: wind_power", "  folder: ../other", "9: source.folder: '../other' leads out of the share"),
         ('pattern: "*.csv"', 'pattern: ""', "10: source.pattern: is empty"),
+        ("approval_hours: 4", "approval_hours: 1e10", "72: rollout.approval_hours: is longer than a year (8760)"),
+        ("soak_seconds: 5", "soak_seconds: 1000000", "71: rollout.soak_seconds: is longer than a week (604800)"),
         ('drift: "0 6 * * *"', 'drift: "0 6 30 2 *"', "81: schedules.drift: '0 6 30 2 *' is a day that never comes"),
     ],
 )
