@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 import edgeloop
 from edgeloop.azure_ml import course
 from edgeloop.azure_ml.job_log import last_words
-from edgeloop.azure_ml.jobs import Action, Jobs, deadline_of, decide, job_name
+from edgeloop.azure_ml.jobs import LEAVING, Action, Jobs, deadline_of, decide, job_name
 from edgeloop.errors import EdgeloopError, UnreachableError
 from edgeloop_airflow import hooks
 from edgeloop_airflow.azure_ml_order import JobOrder, ensure_compute, workspace_for
@@ -171,7 +171,12 @@ class TrainOperator(TrainOnVMOperator):
 
     def _end_late(self, jobs: Jobs, place: WorkspaceEndpoint, found: FoundJob, minutes: float) -> NoReturn:
         jobs.cancel(found.name)
-        status = jobs.wait_gone(found.name)
+        try:
+            status = jobs.wait_gone(found.name)
+        except UnreachableError as error:
+            # A retry would wait for its end, and then ask for the same job anew.
+            self.log.warning("%s", error.what)
+            status = LEAVING
         failure = course.failure(dataclasses.replace(found, status=status), last_words(place, found.name))
         # No retry: the same job would take as long again.
         raise AirflowFailException(

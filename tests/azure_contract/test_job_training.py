@@ -16,7 +16,7 @@ from tests.azure_contract.test_jobs import PLACE
 from tests.edgeloop_airflow.conftest import floor  # noqa: F401 - a fixture
 
 from edgeloop.azure_ml import in_job, job_body
-from edgeloop.azure_ml.jobs import job_name
+from edgeloop.azure_ml.jobs import Jobs, job_name
 from edgeloop.errors import (
     ConfigurationError,
     IntegrityError,
@@ -256,6 +256,18 @@ def test_a_deadline_cancels_the_job(cloud: Cloud, monkeypatch: pytest.MonkeyPatc
     assert event["ending"] == "deadline"
     with pytest.raises(AirflowFailException, match=r"(?s)last lines.*timeout_minutes is 30"):
         cloud.resume(parked, event)
+    assert len(cloud.azure.log("POST", "/cancel")) == 1
+
+
+def test_a_job_that_is_slow_to_end_is_not_asked_for_anew(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Azure takes minutes to cancel: what ran past its deadline fails for good all the same."""
+    cloud.azure.config(job_states=["Running"] * 99)
+    monkeypatch.setitem(Jobs.wait_gone.__kwdefaults__, "timeout", 0.0)  # type: ignore[arg-type]
+    monkeypatch.setattr("edgeloop.azure_ml.jobs.LOOK_SECONDS", 0.01)
+    parked = cloud.parked()
+    cloud.azure.faults({"match": "POST .*/cancel", "status": 202})
+    with pytest.raises(AirflowFailException, match=r"(?s)is CancelRequested.*timeout_minutes is 30"):
+        cloud.resume(parked, {"ending": "deadline"})
     assert len(cloud.azure.log("POST", "/cancel")) == 1
 
 
