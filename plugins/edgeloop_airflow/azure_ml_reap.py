@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from edgeloop.azure_ml.jobs import LEAVING, Jobs
+from edgeloop.errors import EdgeloopError, UnreachableError
 from edgeloop.training import parked
 from edgeloop_airflow.azure_ml_order import workspace_for
 
@@ -28,25 +29,48 @@ def sign(desk: Desk, job: str, one: Parked) -> None:
 
 
 def reap(desk: Desk, given_up: Callable[[tuple[Parked, ...]], str], say: Callable[..., object]) -> int:
-    """Cancel what runs and nobody waits for any more; returns how many jobs that were."""
+    """Cancel what runs and nobody waits for any more; returns how many jobs that were.
+
+    A job that could not be dealt with keeps no other from it; what it raised first is raised when all were tried.
+    """
     waiting = _waiting(desk)
     if not waiting:
         return 0
     place = workspace_for(desk)
-    done = 0
+    done, failed = 0, []
     with place.connect() as arm:
         jobs = Jobs(arm, place.id)
         for job, names in waiting.items():
-            found = jobs.look(job)
-            if found.ended:
-                for name in names:
-                    # Emptied, not removed: not every account lets its blobs be deleted.
-                    desk.blobs.put(name, b"")
-            elif found.status != LEAVING and (why := _unwanted(desk, job, names, given_up)):
-                jobs.cancel(job)
+            try:
+                why = _looked_after(desk, jobs, job, names, given_up)
+            except UnreachableError:
+                raise
+            except EdgeloopError as error:
+                say("job %s goes on: %s", job, error.what)
+                failed.append(error)
+                continue
+            if why:
                 say("cancelled %s: %s", job, why)
                 done += 1
+    if failed:
+        raise failed[0]
     return done
+
+
+def _looked_after(
+    desk: Desk, jobs: Jobs, job: str, names: list[str], given_up: Callable[[tuple[Parked, ...]], str]
+) -> str:
+    """Why a job was cancelled; "" if it was not."""
+    found = jobs.look(job)
+    if found.ended:
+        for name in names:
+            # Emptied, not removed: not every account lets its blobs be deleted.
+            desk.blobs.put(name, b"")
+        return ""
+    why = "" if found.status == LEAVING else _unwanted(desk, job, names, given_up)
+    if why:
+        jobs.cancel(job)
+    return why
 
 
 def _waiting(desk: Desk, job: str = "") -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ from tests.azure_contract.test_job_training import Cloud, cloud
 from tests.edgeloop_airflow.airflow_answers import answering
 from tests.edgeloop_airflow.conftest import floor
 
+from edgeloop.errors import ConfigurationError
 from edgeloop.training.parked import Parked
 from edgeloop_airflow import azure_ml_reap
 from edgeloop_airflow.reap import ReapOperator
@@ -85,3 +86,16 @@ def test_a_task_that_failed_by_itself_and_one_that_attaches_keep_the_job(cloud: 
 
     assert azure_ml_reap.reap(cloud.desk, given_up, print) == 0
     assert cancelled(cloud) == []
+
+
+def test_a_job_that_cannot_be_cancelled_keeps_no_other_from_it(cloud: Cloud) -> None:
+    """The first is refused every time; the second is cancelled, and then the refusal is told."""
+    cloud.azure.config(job_states=["Running"] * 99)
+    job = cloud.parked().trigger.job
+    stuck = {"jobType": "Command", "status": "Running", "command": "x", "environmentId": "e"}
+    cloud.azure.seed(arm={f"{cloud.azure.workspace_id}/jobs/edgeloop-0": {"properties": stuck}})
+    azure_ml_reap.sign(cloud.desk, "edgeloop-0", Parked(dag="tiny_power_train", run="run-0", task="train"))
+    cloud.azure.faults({"match": "POST .*/jobs/edgeloop-0/cancel", "status": 403, "times": 9})
+    with pytest.raises(ConfigurationError, match="may not POST"):
+        azure_ml_reap.reap(cloud.desk, lambda _: "it was marked", print)
+    assert [one["path"].split("/")[-2] for one in cancelled(cloud)] == ["edgeloop-0", job]
