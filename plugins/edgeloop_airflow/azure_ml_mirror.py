@@ -105,7 +105,8 @@ class MirrorStartSensor(BaseSensorOperator):
                 raise AirflowSkipException(f"Task {self.train} ended before it had decided on a training")
             self.log.info("Task %s has not decided on a training yet", self.train)
             return False
-        if desk.store.find(TrainingRun, wanted.id) is None:
+        # One that ended is mirror_run's to tell: it may have said so already, and nobody would take "running" back.
+        if not ended and desk.store.find(TrainingRun, wanted.id) is None:
             tell_workspace(desk, section, wanted, State.RUNNING, self.log)
         return True
 

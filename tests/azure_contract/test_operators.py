@@ -34,6 +34,15 @@ def mirror_start(state: str | None = "running") -> bool:
     return MirrorStartSensor(task_id="mirror_start", pipeline="tiny_power", key=KEY, run=RUN).poke({"ti": ti})
 
 
+def test_a_training_that_ended_is_never_said_to_run(azure: Any, mlflow: Any, bench: Desk) -> None:
+    """The task beside it, cleared when all is over, leaves what was told: nobody would take "running" back."""
+    started(bench)
+    run_id = mirror_run()
+    assert mlflow.runs[run_id]["status"] == "FAILED"
+    assert mirror_start("failed")
+    assert mlflow.runs[run_id]["status"] == "FAILED"
+
+
 def test_a_finished_training_is_shown_with_its_vm_its_data_and_its_figures(
     azure: Any, mlflow: Any, bench: Desk
 ) -> None:
