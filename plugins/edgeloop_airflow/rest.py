@@ -109,7 +109,11 @@ class AirflowRest:
         for task in self._items(f"{_run(dag_id, run_id)}/taskInstances", "task_instances"):
             if task["state"] == "failed":
                 path = f"{_run(dag_id, run_id)}/taskInstances/{_q(task['task_id'])}/logs/{task['try_number']}"
-                said = self._call("GET", path, params={"full_content": True, "map_index": task["map_index"]})
+                try:
+                    said = self._call("GET", path, params={"full_content": True, "map_index": task["map_index"]})
+                except AirflowRefusedError as error:
+                    # A log that was swept away keeps nobody from running its partition again.
+                    return f"{task['task_id']}: its log cannot be read: {error.what}"
                 return f"{task['task_id']}: {last_error(said['content'])}"
         return ""
 
@@ -181,6 +185,15 @@ class AirflowRest:
     def _request(
         self, method: str, path: str, *, params: dict[str, Any] | None = None, body: Any = None
     ) -> httpx.Response:
+        used = self._token
+        answer = self._as_user(method, path, params, body)
+        if answer.status_code != HTTPStatus.UNAUTHORIZED or not used or not self.endpoint.user:
+            return answer
+        # The token ended, or the API server was started anew and signs with another key.
+        self._token = ""
+        return self._as_user(method, path, params, body)
+
+    def _as_user(self, method: str, path: str, params: dict[str, Any] | None, body: Any) -> httpx.Response:
         if not self._token:
             login = {"username": self.endpoint.user, "password": self.endpoint.password}
             answer = self._patiently(lambda: self._client.post("/auth/token", json=login))

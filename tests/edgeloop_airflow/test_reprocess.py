@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.edgeloop_airflow.airflow_answers import answering
 
 from edgeloop.errors import ConfigurationError
 from edgeloop.reprocess import STAGES, parse
@@ -111,6 +112,9 @@ def server() -> Iterator[Any]:
     one.server_close()
 
 
+RUNS = "/api/v2/dags/d/dagRuns"
+
+
 def rest(server: Any) -> AirflowRest:
     """A client of that server."""
     url = f"http://127.0.0.1:{server.server_port}"
@@ -124,6 +128,32 @@ def test_a_run_that_is_there_is_not_started_again(server: Any) -> None:
         assert client.start("d", "r", "k", {}, "note") is True
         assert client.start("d", "r", "k", {}, "note") is False
     assert server.asked == ["/auth/token", *["/api/v2/dags/d/dagRuns"] * 3]
+
+
+def test_a_log_that_is_gone_hides_no_partition() -> None:
+    """The list says what it could not read, and of which task; a log that is there says its last error."""
+    tasks = "/dags/d/dagRuns/r/taskInstances"
+    failed = {"task_id": "certify", "state": "failed", "try_number": 2, "map_index": -1}
+    with answering() as airflow:
+        airflow.known[tasks] = {"task_instances": [{**failed, "state": "success"}, failed]}
+        with AirflowRest(ApiEndpoint(connection="c", url=f"http://127.0.0.1:{airflow.port}", user="oncall")) as client:
+            assert client.error("d", "r").startswith("certify: its log cannot be read: Airflow answered 404")
+            said = [{"error_detail": [{"exc_type": "OSError", "exc_value": "full"}]}]
+            airflow.known[f"{tasks}/certify/logs/2"] = {"content": said}
+            assert client.error("d", "r") == "certify: OSError: full"
+
+
+def test_a_token_that_ended_is_asked_for_anew(server: Any) -> None:
+    """Once: a login that is good and may not is told, and what a first token may not is not asked for twice."""
+    server.statuses = [200, 401, 200, 401, 401]
+    with rest(server) as client:
+        assert [client.start("d", one, "k", {}, "note") for one in ("r1", "r2")] == [True, True]
+        assert server.asked == ["/auth/token", RUNS, RUNS, "/auth/token", RUNS]
+        with pytest.raises(ConfigurationError, match="answered 401"):
+            client.start("d", "r3", "k", {}, "note")
+    server.statuses = [401]
+    with rest(server) as client, pytest.raises(ConfigurationError, match="answered 401"):
+        client.start("d", "r4", "k", {}, "note")
 
 
 def test_nothing_is_cleared_where_nothing_failed(server: Any) -> None:
