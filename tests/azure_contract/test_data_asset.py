@@ -167,3 +167,15 @@ def test_the_table_names_every_blob_once_and_is_written_once() -> None:
         "paths": [{"file": f"{URL}/data/b1/R1_2026-01.parquet"}, {"file": f"{URL}/data/b2/R1%202026-02.parquet"}],
         "transformations": [{"read_parquet": {"include_path_column": False}}],
     }
+
+
+def test_a_sas_in_an_address_of_ones_own_is_in_no_line(azure: Any, workspace: WorkspaceEndpoint, asset: Any) -> None:
+    """Azure gets the address as it is given; the task's log and the error hold what stands before the question mark."""
+    said: list[str] = []
+    wanted = replace(asset, uri=f"{URL}/mine.csv?sig=secret", kind="uri_file")
+    for one in data_asset._versions(wanted):
+        register(workspace, replace(one, uri=f"{URL}/other.csv?sig=secret"), said)
+    with pytest.raises(ConflictError, match=r"mine\.csv both point elsewhere") as caught:
+        register(workspace, wanted, said)
+    assert "other.csv" in str(said)
+    assert "sig=" not in f"{said} {caught.value}"

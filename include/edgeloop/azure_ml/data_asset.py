@@ -99,9 +99,9 @@ def keep_table(dataset: Dataset, container_url: str, objects: Objects) -> None:
         return  # it is named by the dataset's digest: the one that is there says the same
 
 
-def plain_url(container_url: str) -> str:
-    """A container's address without the SAS that may open it."""
-    parts = urlsplit(container_url)
+def plain_url(url: str) -> str:
+    """An address without the SAS that may open it."""
+    parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
 
 
@@ -134,16 +134,17 @@ def register(arm: ArmClient, workspace: WorkspaceEndpoint, asset: DataAsset, say
         found = arm.find(where, DATA_VERSION)
         properties = (found or {}).get("properties") or {}
         if found is not None and properties.get("dataUri") != one.uri:
-            say("%s points at %s, and the data is at %s now", one.reference, properties.get("dataUri"), one.uri)
+            there = plain_url(str(properties.get("dataUri")))
+            say("%s points at %s, and the data is at %s now", one.reference, there, plain_url(one.uri))
             continue
         if found is not None and properties.get("tags") == dict(one.tags):
             say("Data asset %s is there already", one.reference)
         else:
             arm.put(where, DATA_VERSION, body(one))
-            say("Data asset %s points at %s", one.reference, one.uri)
+            say("Data asset %s points at %s", one.reference, plain_url(one.uri))
         return one
     raise ConflictError(
-        f"Data asset {asset.reference} and its version for {asset.uri} both point elsewhere.",
+        f"Data asset {asset.reference} and its version for {plain_url(asset.uri)} both point elsewhere.",
         left="both versions as they are",
         next="Archive the one that somebody made by hand (`az ml data archive`), then clear the task.",
     )
