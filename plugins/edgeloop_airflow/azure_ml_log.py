@@ -61,7 +61,7 @@ class JobLines:
             if found.ended:
                 await task_log.placed(self.task_instance, f"{self.job} {log.place.text}")
                 await self._keep(log.place)
-        except (EdgeloopError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - a connection that nobody reads for a moment is among them
             # An address holds a SAS and is in no message.
             why = error.what if isinstance(error, EdgeloopError) else type(error).__name__
             if why != self._trouble:

@@ -13,6 +13,7 @@ from tests.azure_contract.test_job_training import Cloud, cloud, fired, trigger_
 from tests.azure_contract.test_jobs import PLACE
 from tests.edgeloop_airflow.conftest import floor
 
+from edgeloop.azure_ml.job_log import last_words
 from edgeloop.azure_ml.jobs import FoundJob
 from edgeloop_airflow import azure_ml_log, task_log
 from edgeloop_airflow.azure_ml_log import JobLines
@@ -126,6 +127,20 @@ def test_a_log_that_cannot_be_had_is_one_line_and_read_later(watch: Watch) -> No
     watch.cloud.azure.faults(PLACE, {"match": "GET .*std_log", "status": 403, "times": 1, "body": {}})
     assert watch.look() == ["two"]
     assert len(watch.said) == 1
+
+
+def test_what_hides_the_log_ends_nobodys_following(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A discovery of another form, a storage connection that nobody reads for a moment: told once, and read later."""
+    watch.prints("one\n")
+    watch.cloud.azure.faults(PLACE, {"match": "GET .*/discovery", "status": 200, "times": 2, "body": ["x"]})
+    assert watch.look() == []
+    assert watch.said == [f"The log of job {watch.job} cannot be read now: AttributeError"]
+    assert "run history does not say" in last_words(watch.workspace, watch.job).missing
+    with monkeypatch.context() as away:
+        away.delenv("AIRFLOW_CONN_EDGELOOP_PRIVATE")
+        watch.lines = watch.triggerer()
+        assert watch.look() == []
+    assert watch.look() == ["one"]
 
 
 def test_the_trigger_passes_the_whole_log_on_before_it_fires(cloud: Cloud) -> None:

@@ -293,6 +293,20 @@ def test_an_image_is_one_environment(azure: Any, arm: ArmClient, workspace: Work
     assert len(azure.log("PUT", "/environments/")) == 2
 
 
+@pytest.mark.parametrize("what", ["discovery", "API"])
+def test_a_run_history_outside_the_cloud_gets_no_token(azure: Any, workspace: WorkspaceEndpoint, what: str) -> None:
+    """Both addresses come from answers; nothing is sent to a host that is not the cloud's."""
+    evil = "https://evil.example/discovery"
+    described = {"id": workspace.id, "location": "westeurope", "properties": {"discoveryUrl": evil}}
+    azure.faults(
+        {"match": "GET .*/workspaces/edge-ws$", "status": 200, "times": 1, "body": described}
+        if what == "discovery"
+        else {"match": "GET .*/discovery", "status": 200, "times": 1, "body": {"api": "https://evil.example"}}
+    )
+    assert f"{what} is at evil.example, not below api.azureml.ms" in last_words(workspace, "job").missing
+    assert not [one for one in azure.log() if "evil" in one["host"]]
+
+
 def test_the_last_words_of_a_failed_job(azure: Any, jobs: Jobs, workspace: WorkspaceEndpoint) -> None:
     """Run history gives the error and the end of the log; of a long one only the last lines are fetched."""
     lines = [f"epoch {n}" for n in range(20_000)]

@@ -11,14 +11,14 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from edgeloop.errors import EdgeloopError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from edgeloop.azure_ml.arm import ArmClient
+    from edgeloop.azure_ml.arm import ArmClient, ArmEndpoint
     from edgeloop.azure_ml.workspace import WorkspaceEndpoint
 
 SCOPE = "https://ml.azure.com/.default"
@@ -46,17 +46,16 @@ def last_words(endpoint: WorkspaceEndpoint, name: str) -> LastWords:
     """
     try:
         details = details_of(endpoint, name)
-    except (EdgeloopError, ValueError) as error:
-        what = error.what if isinstance(error, EdgeloopError) else str(error)
+        said, files = _message(details.get("error")), details.get("logFiles") or {}
+        address = files.get(log_name(files), "")
+    except Exception as error:  # noqa: BLE001 - an answer of any other form hides no failure
+        what = error.what if isinstance(error, EdgeloopError) else f"{type(error).__name__}: {error}"
         return LastWords(missing=f"run history does not say: {what}")
-    said = _message(details.get("error"))
-    files = details.get("logFiles") or {}
-    address = files.get(log_name(files), "")
     if not address:
         return LastWords(error=said, missing="the job has written no log")
     try:
         return LastWords(error=said, lines=_tail(address))
-    except (urllib.error.URLError, TimeoutError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - as above; http.client's own errors are no OSError
         # The address holds a SAS and is in no message.
         return LastWords(error=said, missing=f"its log cannot be read: {type(error).__name__}")
 
@@ -71,21 +70,26 @@ def details_of(endpoint: WorkspaceEndpoint, name: str) -> dict[str, Any]:
     return _details(dataclasses.replace(endpoint.arm, scope=SCOPE), endpoint.id, str(discovery), name)
 
 
-def _details(endpoint: Any, workspace: str, discovery: str, name: str) -> dict[str, Any]:
+def _details(endpoint: ArmEndpoint, workspace: str, discovery: str, name: str) -> dict[str, Any]:
     from edgeloop.azure_ml.arm import ArmClient
 
     with ArmClient(endpoint) as data_plane:
-        if not discovery.startswith("https://"):
-            raise ValueError("the workspace names no discovery address")
+        _require_ours(endpoint, discovery, "discovery")
         api = str(data_plane.send("GET", discovery).json().get("api") or "")
-        if not api.startswith("https://"):
-            raise ValueError("the workspace's discovery names no API")
+        _require_ours(endpoint, api, "API")
         runs = f"{api}/history/v1.0{workspace}/runs"
         found = dict(data_plane.send("GET", f"{runs}/{quote(name)}/details").json())
         if any(one.startswith(SCRIPT_LOGS) for one in found.get("logFiles") or {}):
             return found
         step = _failed_step(data_plane, runs, name)
         return dict(data_plane.send("GET", f"{runs}/{quote(step)}/details").json()) if step else found
+
+
+def _require_ours(endpoint: ArmEndpoint, address: str, what: str) -> None:
+    """The address comes from an answer, and the token goes where it leads: to the cloud's own data plane only."""
+    hosts, parts = endpoint.identity.where.ml_hosts, urlsplit(address)
+    if parts.scheme != "https" or not (parts.hostname or "").endswith(hosts):
+        raise ValueError(f"the workspace's {what} is at {parts.hostname or 'no address'}, not below {hosts[1:]}")
 
 
 def _failed_step(data_plane: ArmClient, runs: str, name: str) -> str:
