@@ -141,6 +141,17 @@ def test_a_page_in_the_place_of_an_answer_is_told_as_that(azure: Any, workspace:
         describe(workspace)
 
 
+def test_a_page_in_the_place_of_an_operation_is_told_as_that(azure: Any, workspace: WorkspaceEndpoint) -> None:
+    """The operation goes on; the error says so, and not that a list has no `get`."""
+    where = {"Azure-AsyncOperation": "https://management.azure.com/subscriptions/x/__operations/1"}
+    azure.faults(
+        {"match": "PUT .*/computes/", "status": 201, "times": 1, "headers": where, "body": {}},
+        {"match": "GET .*/__operations/", "status": 200, "times": 1, "body": ["no object"]},
+    )
+    with workspace.connect() as arm, pytest.raises(CloudError, match="no JSON object"):
+        arm.put(f"{workspace.id}/computes/edge-vm", "2024-10-01", {})
+
+
 @pytest.mark.parametrize(
     ("login", "password", "extra", "words"),
     [

@@ -85,7 +85,7 @@ class ArmClient:
 
     def get(self, path: str, version: str, *, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """GET a resource; raises ``NotFoundError``."""
-        return self._json(self.send("GET", path, version, query=query))
+        return self.body(self.send("GET", path, version, query=query))
 
     def pages(self, path: str, version: str, *, query: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
         """Everything of a listing, page after page; raises ``NotFoundError``."""
@@ -109,13 +109,13 @@ class ArmClient:
         """
         reply = self.send("PUT", path, version, body=body)
         self.wait(reply, path)
-        return self._json(reply)
+        return self.body(reply)
 
     def post(
         self, path: str, version: str, body: Mapping[str, Any] | None = None, *, query: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
         """POST an action and wait until it is done; returns what it came to."""
-        return self._json(self.wait(self.send("POST", path, version, body=body, query=query), path))
+        return self.body(self.wait(self.send("POST", path, version, body=body, query=query), path))
 
     def delete(self, path: str, version: str, *, query: Mapping[str, str] | None = None) -> bool:
         """DELETE a resource and wait until it is gone; whether there was one."""
@@ -188,7 +188,9 @@ class ArmClient:
                 raise self._endless(path)
             time.sleep(pause)
             reply = self.send("GET", where)
-            if _ended(reply, path, follows_status=follows_status):
+            if not follows_status and reply.status_code != ACCEPTED:
+                return reply
+            if follows_status and _succeeded(self.body(reply), path):
                 return reply
 
     def _require_same_host(self, url: str) -> None:
@@ -210,7 +212,8 @@ class ArmClient:
             next="Look at it in the portal's activity log; the next try finds what became of it.",
         )
 
-    def _json(self, reply: HttpResponse) -> dict[str, Any]:
+    def body(self, reply: HttpResponse) -> dict[str, Any]:
+        """An answer's JSON object, ``{}`` for one without content; raises ``CloudError`` for anything else."""
         if not reply.content:
             return {}
         try:
@@ -224,10 +227,7 @@ class ArmClient:
             ) from error
 
 
-def _ended(reply: HttpResponse, path: str, *, follows_status: bool) -> bool:
-    if not follows_status:
-        return bool(reply.status_code != ACCEPTED)
-    body = reply.json()
+def _succeeded(body: Mapping[str, Any], path: str) -> bool:
     status = body.get("status", DONE)
     if status in BROKEN:
         raise problems.failed(path, status, body.get("error") or {})

@@ -173,8 +173,8 @@ def settled(arm: ArmClient, waiting: Waiting) -> bool:
 
 def _operation_ended(arm: ArmClient, waiting: Waiting) -> bool:
     reply = arm.send("GET", waiting.operation)
-    body = reply.json() if reply.content else {}
-    status = body.get("status") if isinstance(body, dict) else None
+    body = arm.body(reply)
+    status = body.get("status")
     if status in BROKEN:
         raise problems.failed(waiting.path, status, body.get("error") or {})
     return status == DONE if status else reply.status_code != ACCEPTED
