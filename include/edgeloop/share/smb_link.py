@@ -27,6 +27,9 @@ CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 30.0
 CREDITS = 512
 """What a link asks to have in flight, in units of 64 KiB: several directories or reads at once."""
+SPEAKERS = ("connection", "open", "session", "transport", "tree")
+"""Each by its own name: they tell every request at INFO, and the end of a kept session in a thread, to a stream that
+may be closed by then. Airflow's namespace_levels, applied later, let ``smbprotocol`` itself speak again."""
 SPARE_LINKS = 2
 SPARE_SECONDS = 300.0
 """An unused session older than this is not trusted; servers close them without a word."""
@@ -169,7 +172,8 @@ def run(address: Address, work: Callable[[Link], T], *, seconds: float) -> T:
         UnreachableError: The host is gone, does not answer in time, or speaks no SMB that we accept.
         ConfigurationError: It refuses the user or has no such share.
     """
-    logging.getLogger("smbprotocol").setLevel(logging.CRITICAL)  # it tells every request at INFO
+    for one in SPEAKERS:
+        logging.getLogger(f"smbprotocol.{one}").setLevel(logging.CRITICAL)
     kept = _spare.get(address, [])
     while kept:
         link = kept.pop()

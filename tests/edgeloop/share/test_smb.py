@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -167,6 +168,22 @@ def test_a_forked_process_makes_a_session_of_its_own(place: Place, links: list[L
     assert os.waitpid(child, 0)[1] == 0
     source.check()
     assert len(links) == 1
+
+
+@pytest.mark.fault
+def test_a_session_that_ends_by_itself_says_nothing(
+    server: Callable[..., Server], links: list[Link], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its thread would write to a stream that may be closed, whatever level the library was given later."""
+    smbd = server()
+    smbd.share().check()
+    caplog.set_level(logging.DEBUG, "smbprotocol")
+    smbd.stop()
+    deadline = time.monotonic() + DEADLINE_S
+    while links[0]._made.transport.connected:
+        assert time.monotonic() < deadline, "the end of the session was not noticed"
+        time.sleep(0.01)
+    assert [one for one in caplog.records if one.name.startswith("smbprotocol")] == []
 
 
 @pytest.mark.fault
