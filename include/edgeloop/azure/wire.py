@@ -107,7 +107,7 @@ class Wire:
     def fetch(self, name: str, start: int, length: int, etag: str = "") -> Ranged:
         """At most ``length`` bytes from ``start``, of the version ``etag`` if one is given.
 
-        Raises ``NotFoundError``, or ``IntegrityError`` when the blob is another version by now.
+        Raises ``NotFoundError``, or ``IntegrityError`` when the blob is another version by now or has no such bytes.
         """
         headers = {"x-ms-range": f"bytes={start}-{start + length - 1}"}
         if etag:
@@ -119,6 +119,11 @@ class Wire:
         if etag and reply.status == problems.CHANGED:
             raise IntegrityError(
                 f"Blob {self._container}/{name} changed while it was read.", left="the blob", next="Clear the task."
+            )
+        if reply.status == NO_SUCH_RANGE:
+            # What was there before a cut is longer than what is there now.
+            raise IntegrityError(
+                f"Blob {self._container}/{name} ends before byte {start}.", left="the blob", next="Clear the task."
             )
         if reply.status not in {WHOLE, PARTIAL}:
             raise self._problem(name, reply)

@@ -138,14 +138,18 @@ def _fill(container: Target, file: FileRef, part: BinaryIO, terms: Terms, meter:
     resumed = done
     if done < file.size or not file.size:
         pieces = container.chunks(file.path, block=way.block_bytes, workers=way.workers, start=done, seen=seen)
-        for data in pieces:
-            if not right[0]:
-                break
-            throttle.take(len(data))
-            part.write(data)
-            sha256.update(data)
-            done += len(data)
-            meter.add(len(data))
+        try:
+            for data in pieces:
+                if not right[0]:
+                    break
+                throttle.take(len(data))
+                part.write(data)
+                sha256.update(data)
+                done += len(data)
+                meter.add(len(data))
+        except IntegrityError:
+            # Replaced meanwhile, or shorter than the part: kept, that part would end every further try the same way.
+            right[0] = False
     part.flush()
     if not right[0] or (done, sha256.hexdigest()) != (file.size, file.sha256):
         part.truncate(0)

@@ -87,6 +87,21 @@ def test_a_blob_that_is_another_is_refused(container: BlobContainer, tmp_path: P
     assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("a.bin", b"before")]
 
 
+@pytest.mark.fault
+def test_a_blob_that_is_shorter_than_what_arrived_before_is_refused(container: BlobContainer, tmp_path: Path) -> None:
+    """It has no range to go on with; told as another blob, and the next try is not caught by the same part."""
+    file, path = stored(container, SIZE), tmp_path / "a.bin"
+    (tmp_path / f".a.bin.{file.sha256[:12]}.part").write_bytes(noise(SIZE)[: 3 * BLOCK])
+    container.put(file.path, noise(BLOCK, seed=7))
+    with pytest.raises(IntegrityError, match="is not the file that is meant"):
+        download(container, file, path, terms=SLOW)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(IntegrityError, match=f"ends before byte {2 * BLOCK}"):
+        container.fetch(file.path, 2 * BLOCK, 1)
+    container.put(file.path, noise(SIZE))
+    assert download(container, file, path, terms=SLOW).received == SIZE
+
+
 def test_a_blob_that_is_not_there_is_told(container: BlobContainer, tmp_path: Path) -> None:
     """By its name."""
     file = FileRef(path="data/gone", size=1, sha256="0" * 64)
