@@ -88,10 +88,15 @@ class Catalog:
     problems: tuple[Problem, ...]
 
     def find(self, name: str) -> Snapshot:
-        """The pipeline ``name``; raises ``ConfigurationError`` if there is none."""
+        """The pipeline ``name``; raises ``ConfigurationError`` if there is none that may run."""
         for one in self.pipelines:
             if one.spec.name == name:
                 return one
+        if wrong := [str(one) for one in self.problems if Path(one.file).parent.name == name]:
+            raise ConfigurationError(
+                f"Pipeline {name!r} does not validate, and no valid configuration of it was kept here.",
+                next="Correct it: " + "; ".join(wrong),
+            )
         known = ", ".join(one.spec.name for one in self.pipelines) or "none"
         raise ConfigurationError(f"There is no pipeline {name!r}.", next=f"Choose one of: {known}.")
 

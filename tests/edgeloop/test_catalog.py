@@ -262,7 +262,7 @@ def test_a_pipeline_that_was_never_valid_is_only_told(home: Path) -> None:
     found = _load(home)
 
     assert found.pipelines == ()
-    with pytest.raises(ConfigurationError, match="no pipeline 'wind_power'"):
+    with pytest.raises(ConfigurationError, match="'wind_power' does not validate"):
         found.find("wind_power")
 
 

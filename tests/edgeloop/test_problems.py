@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgeloop import catalog
+from edgeloop.errors import ConfigurationError
 
 SAMPLE = Path(__file__).resolve().parents[2] / "include" / "pipelines" / "wind_power"
 WIDE = '{"expectations": [{"type": "expect_column_values_to_be_between", "kwargs": {"min_value": ' + "1" * 5000 + "}}]}"
@@ -250,3 +251,16 @@ def test_a_suite_with_a_byte_order_mark_is_told_as_that(home: Path) -> None:
     assert problem == (
         "expectations.json:1: (json): begins with a byte order mark, which is no JSON; save it as UTF-8 without BOM"
     )
+
+
+def test_asking_for_a_pipeline_that_was_never_valid_says_what_is_wrong_with_it(home: Path) -> None:
+    """Not that there is none: it lies there, before the eyes of whoever asks."""
+    _edit(home, "tolerance: 51.0", "tolerance: 0")
+    found = catalog.load(home.parent, home.parent.parent / "last_valid")
+
+    with pytest.raises(
+        ConfigurationError, match=r"'tide' does not validate(.|\n)*Correct it: .*27: model.tolerance: 0 wi"
+    ):
+        found.find("tide")
+    with pytest.raises(ConfigurationError, match="There is no pipeline 'tides'"):
+        found.find("tides")
