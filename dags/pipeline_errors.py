@@ -10,7 +10,7 @@ from edgeloop.errors import ConfigurationError
 
 if problems := catalog.load().problems:
     raise ConfigurationError(
-        f"{len(problems)} problems in the pipelines:\n" + "\n".join(map(str, problems)),
+        f"{len(problems)} problem{'s' * (len(problems) > 1)} in the pipelines:\n" + "\n".join(map(str, problems)),
         left="the other pipelines, and these ones as they last were valid",
         next="Correct the lines above; this error goes away by itself within a minute.",
     )
