@@ -62,7 +62,9 @@ def endpoint(conn_id: str) -> ApiEndpoint:
             next="Under Admin > Connections give it the address of Airflow's API server, for example "
             "http://api-server:8080, and the login of a user with the role op.",
         )
-    url = connection.host if "://" in connection.host else f"http://{connection.host}:{connection.port or 8080}"
+    url = connection.host if "://" in connection.host else f"http://{connection.host}"
+    if "://" not in connection.host and ":" not in connection.host:
+        url += f":{connection.port or 8080}"
     return ApiEndpoint(
         connection=conn_id, url=url.rstrip("/"), user=connection.login or "", password=connection.password
     )

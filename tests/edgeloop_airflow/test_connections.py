@@ -174,6 +174,15 @@ def test_an_airflow_without_address_or_login(define: Define) -> None:
     assert "Connection 'af1' lacks its host." in AirflowConnection("af1").test_connection()[1]
 
 
+def test_an_airflow_whose_host_holds_the_port(define: Define, silent: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As people write it; another port behind it was an address that no library took, told as httpx tells it."""
+    monkeypatch.setattr("edgeloop_airflow.connections.CONNECT_SECONDS", 0.1)
+    define("af1", conn_type="edgeloop_airflow", host=f"127.0.0.1:{silent}", login="oncall", password="x")
+    ok, message = AirflowConnection("af1").test_connection()
+    assert not ok
+    assert f"http://127.0.0.1:{silent} (connection 'af1') did not answer" in message
+
+
 def test_an_airflow_that_does_not_answer(define: Define, silent: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within its time-out, by name, with what to check."""
     monkeypatch.setattr("edgeloop_airflow.connections.CONNECT_SECONDS", 0.1)
