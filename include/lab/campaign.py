@@ -185,7 +185,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"[dim]{time.monotonic() - began:6.0f} s[/] {text}", highlight=False)
 
     try:
-        results = _campaign(options, chosen(options.only), say)
+        kinds = chosen(options.only)
+    except EdgeloopError as error:
+        console.print(f"[bold red]The campaign did not start.[/]\n{error}", highlight=False)
+        return 1
+    try:
+        results = _campaign(options, kinds, say)
     except EdgeloopError as error:
         console.print(f"[bold red]The campaign stopped.[/]\n{error}\n{_left_up(options.site)}", highlight=False)
         return 1
