@@ -39,6 +39,14 @@ while True:
 """
 
 
+@pytest.fixture(autouse=True)
+def _hearing() -> Iterator[None]:
+    """Under nohup a shell starts deaf to SIGHUP, and may not change that; a container's does not."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture(params=SHELLS, ids=[Path(one).name for one in SHELLS])
 def shell(request: pytest.FixtureRequest) -> list[str]:
     """A POSIX shell of this machine."""
