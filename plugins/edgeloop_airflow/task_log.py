@@ -47,9 +47,12 @@ async def last_stamp(task_instance: Any) -> str:
 
     Only the newest try that has any is looked at: a try that attached went on where the one before it was.
     """
-    if task_instance is None:
-        return ""
-    return await asyncio.to_thread(_newest, _paths(task_instance), _stamp_in)
+    return "" if task_instance is None else await asyncio.to_thread(stamp_here, task_instance)
+
+
+def stamp_here(task_instance: Any) -> str:
+    """As :func:`last_stamp`, for a worker."""
+    return _newest(_paths(task_instance), _stamp_in)
 
 
 async def last_place(task_instance: Any, job: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,9 @@ from airflow.sdk.exceptions import AirflowFailException
 import edgeloop
 from edgeloop.errors import ConflictError, EdgeloopError, UnreachableError
 from edgeloop.training import compute, session
-from edgeloop.training.follow import Ending
+from edgeloop.training.follow import Ending, Place
 from edgeloop.training.job import Action, Stop, decide
-from edgeloop_airflow import hooks
+from edgeloop_airflow import hooks, task_log
 from edgeloop_airflow.dagkit import FINAL
 from edgeloop_airflow.discreet import discreet
 from edgeloop_airflow.origin import origin
@@ -160,12 +161,12 @@ class TrainOnVMOperator(BaseOperator):
             who = follower_name(self._ti.dag_id, self._ti.run_id)
             engaged = session.engage(
                 vm, job, order.cargo(), self.log.info, done=lambda: bool(order.finished()), who=who,
-                sign=lambda: self._sign(vm, job),
+                seen=self._seen(), sign=lambda: self._sign(vm, job),
             )  # fmt: skip
             if engaged is None:
                 return order.finished()
             if decide(engaged, job.run_id).action is Action.COLLECT:
-                session.drain(vm, job, self.log.info, who)
+                session.drain(vm, job, self.log.info, who, self._seen())
             return self._settle(order, vm, job, engaged)
 
     def _settle(self, order: Order, vm: TrainingVm, job: Job, found: Found) -> str:
@@ -178,6 +179,10 @@ class TrainOnVMOperator(BaseOperator):
         self._sign(vm, job)
         self._defer(order, job, found, "execute_complete")
         raise AssertionError("unreachable: defer always raises")
+
+    def _seen(self) -> Place:
+        """The last of the job's lines that a trigger of this task wrote on this machine."""
+        return Place(stamp=task_log.stamp_here(self._ti), host=socket.gethostname())
 
     def _sign(self, vm: TrainingVm, job: Job) -> None:
         """Leave word on the VM that this try of the task waits for the job."""

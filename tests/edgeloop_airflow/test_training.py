@@ -24,7 +24,7 @@ from edgeloop.training import commands, session
 from edgeloop.training.job import Job
 from edgeloop.training.parked import read as who_waits
 from edgeloop.training.remote import TrainingVm
-from edgeloop_airflow import hooks, training_trigger
+from edgeloop_airflow import hooks, task_log, training_trigger
 from edgeloop_airflow.training import AttachComputeOperator, FixDatasetOperator, TrainOnVMOperator
 from edgeloop_airflow.training_trigger import TrainingTrigger
 from lab import faults
@@ -484,9 +484,25 @@ def test_the_log_of_a_job_that_nobody_followed_is_told_when_it_is_collected(
     job = trigger_of(stage.deferred(operator)).job
     on_vm(f"touch {job.folder}/checkpoint/go; docker wait {job.name}")
     drain, said = session.drain, []
-    monkeypatch.setattr(session, "drain", lambda vm, one, _, who: drain(vm, one, said.append, who))
+    monkeypatch.setattr(session, "drain", lambda vm, one, _, *more: drain(vm, one, said.append, *more))
     operator.execute(CONTEXT)
     assert said[-1] == "the last line"
+
+
+def test_lines_that_a_trigger_logged_before_its_link_was_cut_are_not_told_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could not keep its place on the VM any more; the log on this machine says how far it came."""
+    operator = scripted(stage, f"print('logged', flush=True)\n{GATE}{GOOD}print('not yet', flush=True)\n", "p")
+    job = trigger_of(stage.deferred(operator)).job
+    on_vm(f"touch {job.folder}/checkpoint/go; docker wait {job.name}")
+    stamp = on_vm(f"docker logs --timestamps {job.name} | grep ' logged$'").split()[0]
+    monkeypatch.setattr(task_log, "stamp_here", lambda ti: stamp if ti is TI else "")
+    drain, said = session.drain, []
+    monkeypatch.setattr(session, "drain", lambda vm, one, _, *more: drain(vm, one, said.append, *more))
+    operator.execute(CONTEXT)
+    assert "logged" not in said
+    assert said[-1] == "not yet"
 
 
 def test_a_failing_script_fails_the_task_with_its_last_lines(stage: Stage) -> None:

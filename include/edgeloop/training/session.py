@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from edgeloop.store import Store
     from edgeloop.training.bundle import Cargo
+    from edgeloop.training.follow import Place
     from edgeloop.training.follow_log import Ask
     from edgeloop.training.job import Job
     from edgeloop.training.leaks import Check
@@ -65,6 +66,7 @@ def engage(
     *,
     done: Callable[[], bool] = _never,
     who: str = "",
+    seen: Place | None = None,
     sign: Callable[[], None] = _unsigned,
 ) -> Found | None:
     """See to it that an attempt of the job runs or has ended well, starting one only when none is there.
@@ -72,8 +74,8 @@ def engage(
     Returns what was found last: ``running`` (with the deadline that it was given), ``exited`` with 0, or whatever
     became of an attempt that this call started: one that fails at once is not started again by the same try. None
     when ``done`` says that somebody else finished the training meanwhile; nothing of it is left on the VM then. Lines
-    of an earlier attempt that were not passed on to the follower ``who`` are passed on first. ``sign`` leaves word on
-    the VM who waits for the job, before anything of it runs.
+    of an earlier attempt that were not passed on to the follower ``who`` are passed on first, after ``seen`` (see
+    :func:`drain`). ``sign`` leaves word on the VM who waits for the job, before anything of it runs.
 
     Raises:
         ConflictError: The name belongs to something else, or the job is paused; nothing was touched.
@@ -94,7 +96,7 @@ def engage(
             started = True
             continue
         if decision.action is Action.RESUBMIT:
-            drain(vm, this, say, who)
+            drain(vm, this, say, who, seen)
         _act(vm, this, decision.action)
         if decision.action is Action.ATTACH:
             return found
@@ -139,13 +141,18 @@ def _act(vm: TrainingVm, this: Job, action: Action) -> None:
         vm.retire(this)
 
 
-def drain(vm: TrainingVm, job: Job, say: Callable[[str], None], who: str = "") -> None:
-    """Pass on the lines of an ended attempt that nobody has passed on to ``who`` yet, and keep the place."""
+def drain(vm: TrainingVm, job: Job, say: Callable[[str], None], who: str = "", seen: Place | None = None) -> None:
+    """Pass on the lines of an ended attempt that nobody has passed on to ``who`` yet, and keep the place.
+
+    ``seen`` is the last of the job's lines in the task's log on this machine: a follower whose link was cut passed
+    lines on and could not keep its place any more.
+    """
     from edgeloop.training import follow_commands
-    from edgeloop.training.follow import Place
+    from edgeloop.training.follow import Place, resume
     from edgeloop.training.follow_log import LogReader
 
-    reader = LogReader(Place.read(vm.shell.run(follow_commands.kept(job, who), timeout=LOOK_SECONDS).text).stamp)
+    kept = Place.read(vm.shell.run(follow_commands.kept(job, who), timeout=LOOK_SECONDS).text)
+    reader = LogReader(resume(kept, host=seen.host, logged=seen.stamp) if seen else kept.stamp)
     ask: Ask | None = reader.ask()
     while ask is not None:
         reply = vm.shell.run(follow_commands.poll(job, ask), timeout=LOOK_SECONDS).out.split(b"\n", 3)
