@@ -182,7 +182,7 @@ def test_a_changed_script_that_gave_way_is_trained_and_not_the_old_one(yard: Yar
     """The batch behind it pinned the script of before; what trains is today's."""
     keys = yard.certify(*MONTHS[:3])
     yard.sweep()
-    yard.floor.edit("train.py", '"""', '"""Changed. ')
+    yard.floor.edit("train.py", "Trains", "Changed. Trains")
     (asked,) = yard.sweep("sweep-2")
     assert yard.fix(asked, behind=1).startswith("skipped")
     assert not yard.fix(keys[-1]).startswith("skipped")
@@ -280,7 +280,7 @@ def test_a_changed_script_trains_the_current_dataset_once(yard: Yard, monkeypatc
     yard.trained(yard.fix(yard.certify(*MONTHS[:3])[-1]))
     champion_serves(monkeypatch)
     assert yard.sweep() == []
-    yard.floor.edit("train.py", '"""', '"""Changed. ')
+    yard.floor.edit("train.py", "Trains", "Changed. Trains")
     (key,) = yard.sweep("sweep-2")
     assert key.startswith("code-")
     assert yard.sweep("sweep-3") == []
@@ -297,7 +297,7 @@ def test_an_edit_that_trains_nothing_new_asks_for_nothing(yard: Yard) -> None:
     yard.floor.edit("pipeline.yaml", "rollout:", "drift: {fall: 0.2}\nschedules: {sweep: '5 * * * *'}\nrollout:")
     assert yard.sweep("sweep-1b") == []
     yard.floor.edit("pipeline.yaml", "rings:", "ringz:")
-    yard.floor.edit("train.py", '"""', '"""Changed. ')
+    yard.floor.edit("train.py", "Trains", "Changed. Trains")
     assert yard.sweep("sweep-2") == []
     yard.floor.edit("pipeline.yaml", "ringz:", "rings:")
     assert len(yard.sweep("sweep-3")) == 1
@@ -306,7 +306,7 @@ def test_an_edit_that_trains_nothing_new_asks_for_nothing(yard: Yard) -> None:
 def test_changes_are_not_announced_before_there_is_data_or_where_it_is_switched_off(yard: Yard) -> None:
     """A script that is worked on before the first delivery trains nothing, and nothing of it is made up for later."""
     yard.sweep()
-    yard.floor.edit("train.py", '"""', '"""Changed. ')
+    yard.floor.edit("train.py", "Trains", "Changed. Trains")
     assert yard.sweep("sweep-2") == []
     yard.certify(*MONTHS[:3])
     assert yard.sweep("sweep-3") == []
@@ -319,7 +319,7 @@ def test_a_sweep_that_died_is_followed_by_one_that_tells(yard: Yard) -> None:
     """The right to tell passes on; a sweep that told and succeeded leaves nothing to tell."""
     yard.certify(*MONTHS[:3])
     yard.sweep()
-    yard.floor.edit("train.py", '"""', '"""Changed. ')
+    yard.floor.edit("train.py", "Trains", "Changed. Trains")
     (key,) = yard.sweep("sweep-2", dies=True)
     assert yard.sweep("sweep-3") == [key]
     assert yard.sweep("sweep-4") == []
@@ -329,7 +329,7 @@ def test_nothing_is_told_to_a_paused_dag(yard: Yard) -> None:
     """Airflow would drop it: the skip says what to type, and the first sweep after that asks."""
     yard.certify(*MONTHS[:3])
     yard.sweep()
-    yard.floor.edit("train.py", '"""', '"""Changed. ')
+    yard.floor.edit("train.py", "Trains", "Changed. Trains")
     yard.floor.paused.add("tiny_power_train")
     assert yard.sweep("sweep-2") == []
     assert "code changed: train.py" in yard.events[-1]
@@ -378,7 +378,7 @@ def test_a_vm_that_does_not_answer_changes_nothing(floor: Floor, monkeypatch: py
     vm = {"conn_type": "edgeloop_ssh", "host": "127.0.0.1", "port": 1, "login": "u", "extra": {"key_file": "/k"}}
     monkeypatch.setenv("AIRFLOW_CONN_EDGELOOP_VM", json.dumps(vm))
     assert yard.sweep() == []
-    yard.floor.edit("train.py", '"""', '"""Changed. ')
+    yard.floor.edit("train.py", "Trains", "Changed. Trains")
     assert len(yard.sweep("sweep-2")) == 1
     monkeypatch.delenv("AIRFLOW_CONN_EDGELOOP_VM")
     yard.floor.desk().blobs.delete(retrain.LOOKED)
