@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import os
 import threading
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError, AirflowSkipException, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
+from tests.edgeloop.share.places import unreadable
 
 from edgeloop import catalog
 from edgeloop.azure.blob import BlobAccount, BlobContainer
@@ -275,21 +275,11 @@ def test_what_is_broken_is_told_and_the_rest_is_claimed(floor: Floor, capsys: py
 
 
 @pytest.mark.fault
-def test_a_file_that_may_not_be_read_is_told_and_the_rest_is_claimed(
-    floor: Floor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_may_not_be_read_is_told_and_the_rest_is_claimed(floor: Floor) -> None:
     """One file without the right to it stops no intake; who is on call hears of it when it stays so."""
     floor.month("north", "2014-01")
     floor.month("south", "2014-01")
-    real = os.open
-
-    def closed(path: Any, *more: Any, **how: Any) -> int:
-        if str(path).startswith("south"):
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return real(path, *more, **how)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "open", closed)
+    with unreadable("south"):
         assert paths(floor, claim(floor)[0]) == ["north_2014-01.csv"]
     check(floor, minutes=14)
     with pytest.raises(BrokenDeliveryError, match=r"south_2014-01\.csv: may not be read"):

@@ -476,6 +476,14 @@ def test_an_engine_that_goes_away_while_the_vm_is_tidied_leaves_no_container(
     )
 
 
+def collected(operator: TrainOnVMOperator, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The job's lines that the try which collects it tells."""
+    drain, said = session.drain, []
+    monkeypatch.setattr(session, "drain", lambda vm, one, _, *more: drain(vm, one, said.append, *more))
+    operator.execute(CONTEXT)
+    return said
+
+
 def test_the_log_of_a_job_that_nobody_followed_is_told_when_it_is_collected(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -483,10 +491,7 @@ def test_the_log_of_a_job_that_nobody_followed_is_told_when_it_is_collected(
     operator = scripted(stage, f"{GATE}{GOOD}print('the last line', flush=True)\n", "n")
     job = trigger_of(stage.deferred(operator)).job
     on_vm(f"touch {job.folder}/checkpoint/go; docker wait {job.name}")
-    drain, said = session.drain, []
-    monkeypatch.setattr(session, "drain", lambda vm, one, _, *more: drain(vm, one, said.append, *more))
-    operator.execute(CONTEXT)
-    assert said[-1] == "the last line"
+    assert collected(operator, monkeypatch)[-1] == "the last line"
 
 
 def test_lines_that_a_trigger_logged_before_its_link_was_cut_are_not_told_again(
@@ -498,9 +503,7 @@ def test_lines_that_a_trigger_logged_before_its_link_was_cut_are_not_told_again(
     on_vm(f"touch {job.folder}/checkpoint/go; docker wait {job.name}")
     stamp = on_vm(f"docker logs --timestamps {job.name} | grep ' logged$'").split()[0]
     monkeypatch.setattr(task_log, "stamp_here", lambda ti: stamp if ti is TI else "")
-    drain, said = session.drain, []
-    monkeypatch.setattr(session, "drain", lambda vm, one, _, *more: drain(vm, one, said.append, *more))
-    operator.execute(CONTEXT)
+    said = collected(operator, monkeypatch)
     assert "logged" not in said
     assert said[-1] == "not yet"
 

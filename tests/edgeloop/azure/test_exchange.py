@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self, cast
 import pytest
 import urllib3
 from tests.edgeloop.azure.hub import certificates
+from tests.edgeloop.azure.listener import head_of, length_of, shut
 from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 
 from edgeloop.azure.exchange import CLASSES, Pool, Reply
@@ -46,9 +47,7 @@ class Service:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
+        shut(self._server)
 
     @property
     def port(self) -> int:
@@ -64,7 +63,7 @@ class Service:
 
     def _talk(self, client: socket.socket) -> None:
         with suppress(OSError), self.tls.wrap_socket(client, server_side=True) if self.tls else client as link:
-            while head := self._head(link):
+            while head := head_of(link):
                 self.heads.append(head)
                 answer = self.answers[min(len(self.heads), len(self.answers)) - 1]
                 if not self.at_once:
@@ -78,17 +77,8 @@ class Service:
                 if answer.endswith(b"\0"):
                     return
 
-    def _head(self, link: socket.socket) -> bytes:
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            byte = link.recv(1)
-            if not byte:
-                return b""
-            head += byte
-        return head
-
     def _body(self, link: socket.socket, head: bytes) -> bytes:
-        length = next((int(one[15:]) for one in head.split(b"\r\n") if one.startswith(b"Content-Length:")), 0)
+        length = length_of(head)
         body = bytearray()
         while len(body) < length:
             body += link.recv(length - len(body))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 from tests.edgeloop.azure.hub import KEY, certificates
+from tests.edgeloop.azure.listener import head_of, length_of, shut
 
 from edgeloop.azure import account, wire
 from edgeloop.azure.account import BlobAccount
@@ -62,9 +63,7 @@ class Service:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        with suppress(OSError):
-            self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
+        shut(self._server)
 
     @property
     def port(self) -> int:
@@ -83,7 +82,7 @@ class Service:
 
     def _talk(self, client: socket.socket) -> None:
         with suppress(OSError), self.tls.wrap_socket(client, server_side=True) if self.tls else client as link:
-            while head := _head(link):
+            while head := head_of(link):
                 self.tried += 1
                 manner = self.manners.pop(0) if self.manners else ""
                 go_on = self._give(link, manner) if head.startswith(b"GET") else self._take(link, head, manner)
@@ -91,7 +90,7 @@ class Service:
                     return
 
     def _take(self, link: socket.socket, head: bytes, manner: str) -> bool:
-        length = next(int(one[15:]) for one in head.split(b"\r\n") if one.startswith(b"Content-Length:"))
+        length = length_of(head)
         body = bytearray()
         while len(body) < length:
             more = link.recv(min(HALF // 2, length - len(body)))
@@ -116,16 +115,6 @@ class Service:
         if manner == "stall":
             self._over.wait(DEADLINE_S)
         return False
-
-
-def _head(link: socket.socket) -> bytes:
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        byte = link.recv(1)
-        if not byte:
-            return b""
-        head += byte
-    return head
 
 
 @pytest.fixture(scope="module")

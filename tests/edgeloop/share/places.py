@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import socket
 import threading
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from edgeloop.azure.blob import BlobAccount, BlobContainer
 from edgeloop.share.blob_prefix import BlobPrefix
@@ -35,6 +39,21 @@ class Place:
     remove: Callable[[str], object]
     rename: Callable[[str, str], object]
     dead: Callable[[int], FileSource]
+
+
+@contextlib.contextmanager
+def unreadable(prefix: str) -> Iterator[None]:
+    """Files whose names begin so may not be opened; the tests run as root, whom no mode of a file keeps out."""
+    real = os.open
+
+    def closed(path: Any, *more: Any, **how: Any) -> int:
+        if str(path).startswith(prefix):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *more, **how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "open", closed)
+        yield
 
 
 def folder_at(root: Path) -> Place:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
 import os
 import subprocess
@@ -12,10 +11,11 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from tests.edgeloop.share.conftest import PIPELINE
+from tests.edgeloop.share.places import unreadable
 
 from edgeloop.certificates import newest_of_each_group
 from edgeloop.records import Batch, Certificate, sha256_hex
@@ -110,21 +110,11 @@ def test_files_of_no_group_are_counted_and_left(claim: Callable[..., Intake], dr
 
 
 @pytest.mark.fault
-def test_a_file_that_may_not_be_read_holds_up_no_other(
-    claim: Callable[..., Intake], drop: Drop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_may_not_be_read_holds_up_no_other(claim: Callable[..., Intake], drop: Drop) -> None:
     """Its group is claimed without it; once the right is given, it makes a new revision."""
     for name in ("north_2014-01.csv", "south_2014-01.csv", "south_2014-02.csv", "north_2014-03.csv"):
         drop(name, name)
-    real = os.open
-
-    def closed(path: Any, *more: Any, **how: Any) -> int:
-        if str(path).startswith("south"):
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return real(path, *more, **how)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "open", closed)
+    with unreadable("south"):
         intake = claim()
     assert [(one.group, [file.path for file in one.files]) for one in intake.emit] == [
         ("2014-01", ["north_2014-01.csv"]),

@@ -357,20 +357,25 @@ def test_a_loop_of_links_is_walked_once(place: Place, site: Site) -> None:
     assert source.look("a/out.csv") is None
 
 
-def test_a_folder_that_may_not_be_listed_is_told(server: Callable[..., Server], site: Site, links: list[Link]) -> None:
-    """The others go on."""
-    smbd = server()
+def serve_nobody(smbd: Server, root: Path, closed: Path, *, mode: int) -> None:
+    """From now on the server reads as somebody without rights, who gets to ``root`` and not past ``closed``."""
     text = smbd.config.read_text()
     smbd.stop()
     smbd.config.write_text(text.replace("force user = root", "force user = nobody"))
+    for one in (root, *root.parents):
+        one.chmod(one.stat().st_mode | 0o055)
+    closed.chmod(mode)
+    smbd.start()
+
+
+def test_a_folder_that_may_not_be_listed_is_told(server: Callable[..., Server], site: Site, links: list[Link]) -> None:
+    """The others go on."""
+    smbd = server()
     root = Path(site.share.path) / "closed-test"
     (root / "shut").mkdir(parents=True, exist_ok=True)
     (root / "shut" / "a.csv").write_text("1")
     (root / "b.csv").write_text("1")
-    for one in (root, *root.parents):
-        one.chmod(one.stat().st_mode | 0o055)
-    (root / "shut").chmod(0o700)
-    smbd.start()
+    serve_nobody(smbd, root, root / "shut", mode=0o700)
     found = smbd.share(below="closed-test", pattern="*.csv").listing()
     assert [one.path for one in found.files] == ["b.csv"]
     assert [(one.path, "the right to" in one.reason) for one in found.broken] == [("shut", True)]
@@ -379,16 +384,10 @@ def test_a_folder_that_may_not_be_listed_is_told(server: Callable[..., Server], 
 def test_a_file_that_may_not_be_read_is_told(server: Callable[..., Server], site: Site, links: list[Link]) -> None:
     """By its own name, and not as a server that is gone."""
     smbd = server()
-    text = smbd.config.read_text()
-    smbd.stop()
-    smbd.config.write_text(text.replace("force user = root", "force user = nobody"))
     root = Path(site.share.path) / "unread-test"
     root.mkdir()
     (root / "a.csv").write_text("1")
-    for one in (root, *root.parents):
-        one.chmod(one.stat().st_mode | 0o055)
-    (root / "a.csv").chmod(0o600)
-    smbd.start()
+    serve_nobody(smbd, root, root / "a.csv", mode=0o600)
     source = smbd.share(below="unread-test", pattern="*.csv")
     (seen,) = source.scan()
     with pytest.raises(ClosedError, match=r"may not read unread-test/a\.csv|may not read a\.csv"):

@@ -147,6 +147,7 @@ def test_nobody_has_to_follow_for_a_job_to_end(bench: Bench) -> None:
     job = bench.job()
     bench.engage(job, GOOD_ENDING)
     eventually(lambda: bench.on_vm(f"docker inspect -f '{{{{.State.Status}}}}' {job.name}") == "exited", "the end")
+    assert decide(bench.look(job), job.run_id).action is Action.COLLECT
 
 
 def test_a_follower_lets_go_where_the_guard_was_killed(bench: Bench) -> None:
